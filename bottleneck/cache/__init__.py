@@ -1,0 +1,1 @@
+"""Features on disk: recipes and fingerprints, the feature file, sealed shards, `Features`."""

@@ -1,0 +1,217 @@
+"""Several features to one: `join` puts rows below each other, `concat` columns side by side."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import CacheError, RecipeError
+from .features import Features
+from .layout import Column, Header, Rows
+from .recipe import differences, fingerprint
+
+
+def join(several: Sequence[Features]) -> Features:
+    """All rows of several features of one recipe, kept in memory.
+
+    Parameters
+    ----------
+    several : sequence of Features
+
+    Returns
+    -------
+    Features
+        Ordered by path; rows of equal path, view and key count once. Under one root, an equal path
+        with another key is a file that was edited: the later one in `several` stays. Under
+        different roots it is another file: then all paths become relative to the folder above the
+        roots, or start with the position in `several` if there is none. `root` is empty where the
+        paths do not share one.
+
+    Raises
+    ------
+    RecipeError
+        If the fingerprints differ.
+    CacheError
+        If one row has two labels or two splits.
+    """
+    first = several[0]
+    for other in several[1:]:
+        if other.fingerprint != first.fingerprint:
+            raise _differ(first, other)
+    if len(several) == 1:
+        return first
+    roots = [part.root for part in several]
+    one_root = len(set(roots)) == 1 and roots[0] != ""
+    root, prefixes = (roots[0] if one_root else "", [""] * len(roots))
+    if not one_root and _collide(several):
+        root, prefixes = _above(roots)
+    classes = sorted({name for part in several for name in part.classes}, key=str.encode)
+    chosen: dict[tuple[str, int, bytes], tuple[int, int]] = {}  # row identity -> its place
+    newest: dict[tuple[str, int], tuple[str, int, bytes]] = {}  # path and view -> row identity
+    for part_number, part in enumerate(several):
+        views = part.rows.views().tolist()
+        for row, path in enumerate(part.rows.paths):
+            key = part.keys[row].tobytes()
+            identity = (prefixes[part_number] + path, views[row], key)
+            before = newest.get(identity[:2])
+            if before is not None and before != identity:
+                del chosen[before]
+            elif before is not None:
+                _require_equal(several, chosen[before], (part_number, row))
+                if _known(part, row) <= _known(several[chosen[before][0]], chosen[before][1]):
+                    continue
+            chosen[identity] = (part_number, row)
+            newest[identity[:2]] = identity
+    return _gather(
+        several, chosen, classes, Header(first.recipe, first.environment, first.fingerprint, root)
+    )
+
+
+def _known(part: Features, row: int) -> int:
+    """How much a row says beside its feature: a label, a split, both."""
+    return int(part.y[row] >= 0) + bool(part.rows.splits[row])
+
+
+def _collide(several: Sequence[Features]) -> bool:
+    """Whether a path stands for two keys."""
+    keys: dict[tuple[str, int], bytes] = {}
+    for part in several:
+        views = part.rows.views().tolist()
+        for row, path in enumerate(part.rows.paths):
+            key = part.keys[row].tobytes()
+            if keys.setdefault((path, views[row]), key) != key:
+                return True
+    return False
+
+
+def _above(roots: list[str]) -> tuple[str, list[str]]:
+    """The folder above all roots, and each root relative to it with a slash behind."""
+    if all(roots) and len(set(roots)) == len(roots):
+        try:
+            above = posixpath.commonpath(roots)
+        except ValueError:  # two drives
+            above = ""
+        if above:
+            relative = [posixpath.relpath(root, above) for root in roots]
+            return above, ["" if path == "." else f"{path}/" for path in relative]
+    return "", [f"{number}/" for number in range(len(roots))]
+
+
+def _require_equal(several: Sequence[Features], a: tuple[int, int], b: tuple[int, int]) -> None:
+    """Raise a CacheError if one row has two labels or splits; one and none do not contradict."""
+    for what in ("labels", "splits"):
+        values = [getattr(several[part], what)[row] for part, row in (a, b)]
+        if all(values) and values[0] != values[1]:
+            path = several[a[0]].rows.paths[a[1]]
+            files = [str(several[part].file or f"features {part}") for part, _ in (a, b)]
+            raise CacheError(
+                f"{path} has two {what}: {values[0]!r} in {files[0]}, {values[1]!r} in {files[1]}",
+                expected="one",
+                where=" and ".join(files),
+                next="extract the older one again, which takes the new labels and computes nothing",
+            )
+
+
+def _gather(
+    several: Sequence[Features],
+    chosen: dict[tuple[str, int, bytes], tuple[int, int]],
+    classes: list[str],
+    header: Header,
+) -> Features:
+    identities = sorted(chosen, key=lambda identity: (identity[0].encode(), identity[1]))
+    places = [chosen[identity] for identity in identities]
+    index = {name: i for i, name in enumerate(classes)}
+    features = np.empty((len(places), several[0].features.shape[1]), np.float32)
+    labels = np.full(len(places), -1, np.int32)
+    for number, part in enumerate(several):
+        here = np.array([i for i, place in enumerate(places) if place[0] == number], np.intp)
+        taken = np.array([places[i][1] for i in here], np.intp)
+        features[here] = part.features[taken]
+        mapping = np.array([*(index[name] for name in part.classes), -1], np.int32)
+        labels[here] = mapping[part.y[taken]]
+    views = np.array([identity[1] for identity in identities], np.int32)
+    names = dict.fromkeys(name for part in several for name in part.rows.meta)
+    rows = Rows(
+        paths=[identity[0] for identity in identities],
+        keys=np.frombuffer(b"".join(key for _, _, key in identities), np.uint8).reshape(-1, 32),
+        labels=labels,
+        splits=[several[part].rows.splits[row] for part, row in places],
+        classes=classes,
+        meta={name: _meta(several, places, name) for name in names},
+        view=views if views.any() else None,
+        quarantine=sorted({entry for part in several for entry in part.quarantine}),
+    )
+    return Features(header, rows, features)
+
+
+def _meta(several: Sequence[Features], places: list[tuple[int, int]], name: str) -> Column:
+    """One column over all parts: numbers if it is numbers in each that has it, else text."""
+    columns = [part.rows.meta.get(name) for part in several]
+    numeric = all(column is None or isinstance(column, np.ndarray) for column in columns)
+    missing = float("nan") if numeric else ""
+    values = [missing if (column := columns[part]) is None else column[row] for part, row in places]
+    return np.array(values, np.float64) if numeric else [str(value) for value in values]
+
+
+def _differ(a: Features, b: Features) -> RecipeError:
+    names = [str(part.file or "features in memory") for part in (a, b)]
+    fields = ", ".join(field for field, _, _ in differences(a.recipe, b.recipe))
+    return RecipeError(
+        f"{names[0]} and {names[1]} hold features of different recipes; differs: {fields}",
+        expected="one recipe, to join their rows",
+        where=" and ".join(names),
+        next=f"`bottleneck compare {names[0]} {names[1]}` scores them side by side; "
+        "--concat joins their columns by key",
+    )
+
+
+def concat(several: Sequence[Features]) -> Features:
+    """The columns of several features side by side, for images that all of them hold.
+
+    Parameters
+    ----------
+    several : sequence of Features
+        Usually of different backbones, over the same images.
+
+    Returns
+    -------
+    Features
+        Rows, paths and labels of the first; features (n, d1 + d2 + ...), in memory. Its recipe
+        lists those it was made of.
+
+    Raises
+    ------
+    CacheError
+        If a row of the first has no row of equal key and view in another.
+    """
+    first = several[0]
+    parts = []
+    for part in several:
+        where = {
+            (key.tobytes(), view): row
+            for row, (key, view) in enumerate(
+                zip(part.keys, part.rows.views().tolist(), strict=True)
+            )
+        }
+        wanted = zip(first.keys, first.rows.views().tolist(), strict=True)
+        rows = np.array([where.get((key.tobytes(), view), -1) for key, view in wanted], np.intp)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            raise CacheError(
+                f"{part.file} lacks {len(missing)} of {len(first)} images of {first.file}, such as "
+                f"{first.rows.paths[missing[0]]}",
+                expected="features of the same images in each file",
+                where=str(part.file),
+                next="extract the same IMAGES into both",
+            )
+        parts.append(part.features[rows])
+    outputs = [{"node": "concat", "pooling": "none"}]
+    recipe = {
+        "modality": first.recipe.get("modality", "image"),
+        "concat": [part.recipe for part in several],
+        "outputs": outputs,
+    }
+    header = Header(recipe, {}, fingerprint(recipe, outputs[0]), first.root)
+    return Features(header, first.rows, np.concatenate(parts, axis=1))

@@ -1,0 +1,109 @@
+"""``bottleneck fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Count, output_options
+from .reply import Reply, answer
+
+if TYPE_CHECKING:
+    from ..report.terminal import TerminalReporter
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE.h5...")
+@click.option("-o", "--output", type=click.Path(), metavar="PROBE", help="Where to keep the probe.")
+@click.option(
+    "--head",
+    default="logistic",
+    show_default=True,
+    metavar="NAME",
+    help="logistic, svm (linear), svm-rbf or mlp.",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option(
+    "--repeats",
+    type=Count(),
+    default="auto",
+    show_default=True,
+    help="Of the cross-validation; auto is 10 below 100 images, 2 below 1,000, else 1.",
+)
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Score on this share of the images, chosen by hash of their bytes.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]),
+    default="accuracy",
+    show_default=True,
+    help="What the choice of hyper-parameters goes by.",
+)
+@click.option(
+    "--select",
+    type=click.Choice(["one-se", "best"]),
+    default="one-se",
+    show_default=True,
+    help="The most regularised setting within one standard error of the best, or the best.",
+)
+@click.option("--refit-all", is_flag=True, help="Keep a fit on all rows, the scored ones too.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--force", is_flag=True, help="Write over an existing probe.")
+@output_options
+def fit(files: tuple[str, ...], **options: Any) -> None:
+    """Choose hyper-parameters, score honestly, keep the probe.
+
+    Rows of the split test score if there are any, else those of val. Without splits the score comes from
+    nested, stratified cross-validation.
+
+    \b
+    Examples:
+      bottleneck fit photos.h5
+      bottleneck fit photos.h5 --head svm --holdout 0.2 -o photos-svm.probe
+    """
+    answer("fit", lambda reporter: _work(files, options, reporter), options)
+
+
+def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter) -> Reply:
+    import time
+
+    from ..fitting import run
+    from ..report.tables import show_fit
+
+    started = time.monotonic()
+    output = Path(options["output"] or default_output(files[0], options["head"]))
+    names = ("head", "folds", "repeats", "holdout", "metric", "select", "refit_all", "seed", "force")
+    probe, _ = run(
+        list(files), reporter=reporter, output=output, **{name: options[name] for name in names}
+    )
+    seconds = time.monotonic() - started
+    return Reply(
+        {
+            "output": str(output),
+            "head": probe.head,
+            "params": probe.params,
+            "classes": probe.classes,
+            "n_train": probe.n_train,
+            "n_test": probe.n_test,
+            "protocol": probe.protocol,
+            "metrics": probe.metrics,
+            "baseline": probe.baseline,
+            "confusion": probe.confusion.tolist(),
+            "per_class": probe.per_class,
+            "notes": probe.notes,
+            "seconds": round(seconds, 3),
+        },
+        lambda: show_fit(probe, output, seconds),
+    )
+
+
+def default_output(file: str, head: str) -> Path:
+    """``<FILE stem>-<head>.probe`` beside the feature file."""
+    path = Path(file)
+    return path.with_name(f"{path.stem}-{head}.probe")

@@ -1,0 +1,97 @@
+"""``bottleneck info`` and ``bottleneck backbones``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import output_options
+from .reply import Reply, answer
+
+if TYPE_CHECKING:
+    from ..report.terminal import TerminalReporter
+
+
+@click.command()
+@click.argument("file")
+@click.option(
+    "--to",
+    "to_format",
+    type=click.Choice(["csv", "parquet", "npz"]),
+    help="Also write the features for other programs.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(), help="Where to write them; default: beside FILE."
+)
+@output_options
+def info(file: str, **options: Any) -> None:
+    """Tell what a feature file or a probe holds.
+
+    \b
+    Examples:
+      bottleneck info photos.h5
+      bottleneck info photos.h5 --to parquet -o photos.parquet
+      bottleneck info photos.probe
+    """
+    answer("info", lambda reporter: _info(file, options, reporter), options)
+
+
+def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Reply:
+    from ..cache.features import open as open_features
+    from ..errors import InputError
+    from ..probe import load
+    from ..report.tables import describe_features, describe_probe, show_features, show_probe
+
+    if _is_hdf5(file) or Path(file).suffix in (".h5", ".hdf5"):
+        features = open_features(file)
+        data = describe_features(features)
+        if options["to_format"]:
+            target = options["output"] or Path(file).with_suffix(f".{options['to_format']}")
+            if Path(target).suffix != f".{options['to_format']}":
+                raise InputError(
+                    f"{target} does not end in .{options['to_format']}", where="-o and --to"
+                )
+            data["output"] = str(features.to(target))
+        return Reply(
+            data,
+            lambda: show_features(features, data, verbose=options["verbose"]),
+        )
+    if options["to_format"]:
+        raise InputError(f"{file} is no feature file", where="--to", expected="a file of features")
+    probe = load(file)
+    return Reply(describe_probe(probe), lambda: show_probe(probe))
+
+
+def _is_hdf5(file: str) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(4) == b"\x89HDF"
+    except OSError:
+        return False
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@output_options
+def backbones(words: tuple[str, ...], **options: Any) -> None:
+    """List the backbones that can be used; WORDS filter them.
+
+    \b
+    Example:
+      bottleneck backbones resnet
+    """
+    answer("backbones", lambda reporter: _backbones(words), options)
+
+
+def _backbones(words: tuple[str, ...]) -> Reply:
+    from ..backbones.registry import list_backbones
+    from ..report.tables import show_backbones
+
+    found = [
+        each
+        for each in list_backbones()
+        if all(word.lower() in str(sorted(each.items())).lower() for word in words)
+    ]
+    return Reply({"backbones": found}, lambda: show_backbones(found))

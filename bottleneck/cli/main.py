@@ -1,0 +1,51 @@
+"""The command ``bottleneck``. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import click
+
+from .._version import __version__
+from .cache import cache
+from .completion import completion
+from .demo import demo
+from .extract import extract
+from .fit import fit
+from .info import backbones, info
+from .predict import predict, score
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names as they were added."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Example: a folder with one sub-folder of photographs per class
+  bottleneck extract photos/          features, computed once
+  bottleneck fit cache/photos-efficientnet_lite0.h5
+                                      a probe and how good it is
+  bottleneck predict cache/photos-efficientnet_lite0-logistic.probe new/
+""",
+)
+@click.version_option(__version__, prog_name="bottleneck")
+def bottleneck() -> None:
+    """Transfer learning, the quick way.
+
+    Run every image once through a frozen pretrained CNN, keep the penultimate features, train small
+    heads on them in seconds, and learn honestly how good they are.
+    """
+
+
+for _command in (demo, extract, fit, predict, score, info, backbones, cache, completion):
+    bottleneck.add_command(_command)
+
+
+def main() -> None:
+    """Entry point of the command and of ``python -m bottleneck_probe``."""
+    bottleneck(prog_name="bottleneck")

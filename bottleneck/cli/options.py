@@ -1,0 +1,129 @@
+"""Options that several commands share, each defined once. Imports nothing but click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Numbers(click.ParamType):
+    """Three numbers with commas between them: ``0.485,0.456,0.406``."""
+
+    name = "R,G,B"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """Numbers of the text, or a usage error."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 3:
+            self.fail(f"{value!r} is not three numbers with commas between them", param, ctx)
+        return numbers
+
+
+class Count(click.ParamType):
+    """A whole number above 0, or ``auto``, which is None."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        """The number, None for ``auto``, or a usage error."""
+        if value == "auto":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither auto nor a whole number above 0", param, ctx)
+        return number
+
+
+def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+output_options = _stack(
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+    click.option("-q", "--quiet", is_flag=True, help="Warnings and results only."),
+    click.option("-v", "--verbose", is_flag=True, help="List every quarantined input."),
+)
+
+table_options = _stack(
+    click.option("--root", type=click.Path(), help="Folder that a table's paths are relative to."),
+    click.option("--path-column", metavar="NAME", help="Column of a table that holds the paths."),
+)
+
+label_options = _stack(
+    click.option("--label-column", metavar="NAME", help="Column that holds the labels."),
+    click.option("--split-column", metavar="NAME", help="Column that holds train, val or test."),
+    click.option("--labels", type=click.Path(), help="Table that gives the images their labels."),
+)
+
+weights_option = click.option(
+    "--weights", type=click.Path(), help="File with the backbone's weights (.pth, .safetensors)."
+)
+
+recipe_options = _stack(
+    click.option(
+        "--backbone",
+        metavar="NAME",
+        help="Frozen network; `bottleneck backbones` lists them.  [default: efficientnet_lite0]",
+    ),
+    weights_option,
+    click.option("--resize", type=int, metavar="PX", help="Short side after resizing."),
+    click.option("--crop", type=int, metavar="PX", help="Side of the centre crop."),
+    click.option("--interpolation", metavar="NAME", help="bicubic, bilinear, lanczos, ..."),
+    click.option("--mean", type=Numbers(), help="Mean of the channels, on the scale 0 to 1."),
+    click.option("--std", type=Numbers(), help="Standard deviation of the channels."),
+    click.option(
+        "--precision", type=click.Choice(["auto", "fp32"]), default="auto", show_default=True
+    ),
+)
+
+run_options = _stack(
+    click.option(
+        "--engine",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="eager, onnx, onnx:cpu, onnx:cuda or onnx:tensorrt.",
+    ),
+    click.option(
+        "--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda or cuda:N."
+    ),
+    click.option("--batch-size", type=Count(), default="auto", show_default=True),
+    click.option(
+        "--workers", type=Count(), default="auto", show_default=True, help="Decoding threads."
+    ),
+)
+
+bad_options = _stack(
+    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used."),
+    click.option("--allow-bad", is_flag=True, help="Publish however many cannot be used."),
+    click.option(
+        "--allow-bad-rate",
+        type=click.FloatRange(0, 1),
+        metavar="R",
+        help="Up to this share is in order (exit 0), above it an error (exit 1).",
+    ),
+)
+
+features_option = click.option(
+    "--features",
+    type=click.Path(),
+    metavar="FILE",
+    help="Feature file of the same recipe: what it holds is not computed again.",
+)

@@ -1,0 +1,100 @@
+"""How every command ends: a result or an error, as text or as one JSON object, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import BottleneckError
+
+if TYPE_CHECKING:
+    from ..report.terminal import TerminalReporter
+
+SCHEMA_VERSION = 1
+DONE, ERROR, QUARANTINED, INTERRUPTED = 0, 1, 3, 130
+
+
+@dataclass
+class Reply:
+    """What a command found.
+
+    Attributes
+    ----------
+    data : dict
+        For ``--json``.
+    show : callable
+        Prints it for people.
+    exit_code : int
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    show: Callable[[], None] = lambda: None
+    exit_code: int = DONE
+
+
+def answer(command: str, work: Callable[[TerminalReporter], Reply], options: dict[str, Any]) -> None:
+    """Do a command's work, print what came of it, and leave with its exit code.
+
+    Parameters
+    ----------
+    command : str
+        Its name, for ``--json``.
+    work : callable
+        Gets a reporter, returns a `Reply`; may raise `BottleneckError` or `KeyboardInterrupt`.
+    options : dict
+        ``as_json`` and ``quiet``.
+    """
+    from ..report.terminal import TerminalReporter
+
+    as_json = options["as_json"]
+    _listen_for_signals()
+    reporter = TerminalReporter(quiet=options["quiet"] or as_json)
+    try:
+        reply = work(reporter)
+    except BottleneckError as error:
+        reply = Reply(getattr(error, "counts", {}), lambda: _show_error(error), ERROR)
+        reply.data = {"error": error.to_dict(), **reply.data}
+    except KeyboardInterrupt as interrupt:
+        text = str(interrupt) or "interrupted"
+        counts = getattr(interrupt, "counts", {})
+        said = BottleneckError(text, next="run the same command again to go on")
+        reply = Reply(
+            {"error": said.to_dict(), **counts}, lambda: click.echo(text, err=True), INTERRUPTED
+        )
+    if as_json:
+        head = {
+            "schema_version": SCHEMA_VERSION,
+            "command": command,
+            "exit_code": reply.exit_code,
+            "error": None,
+        }
+        click.echo(json.dumps({**head, **reply.data}, allow_nan=False))
+    else:
+        reply.show()
+    sys.exit(reply.exit_code)
+
+
+def _show_error(error: BottleneckError) -> None:
+    from ..report.terminal import printable
+
+    click.echo(click.style("error: ", fg="red", bold=True) + printable(str(error)), err=True)
+
+
+def _listen_for_signals() -> None:
+    """The first Ctrl-C or SIGTERM ends the work in order, the second at once."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    try:
+        for name in ("SIGINT", "SIGTERM"):
+            signal.signal(getattr(signal, name), stop)
+    except ValueError:
+        pass  # not in the main thread (a test runner, a notebook): Python's own handling stays

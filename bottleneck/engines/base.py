@@ -1,0 +1,104 @@
+"""What an engine is: uint8 images of one fixed batch shape in, float32 features out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError
+
+
+class Engine(ABC):
+    """A cut network that is ready to run on one device.
+
+    Every call has the same shape, because kernels differ between shapes: a short last batch would
+    give other bits than a full one. `run` pads, so that no caller can forget it.
+
+    Parameters
+    ----------
+    batch_size : int
+        Images of one call.
+    size : tuple of int
+        Height and width of an image, in pixels.
+    feature_size : int
+        d, what the network is expected to return per image.
+    device : str
+        ``cpu``, ``cuda:0``, ...
+    """
+
+    name: str
+
+    def __init__(
+        self, *, batch_size: int, size: tuple[int, int], feature_size: int, device: str
+    ) -> None:
+        self.batch_size = batch_size
+        self.size = size
+        self.feature_size = feature_size
+        self.device = device
+
+    @abstractmethod
+    def forward(self, images: np.ndarray) -> np.ndarray:
+        """Features of exactly `batch_size` images."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that compute, for the environment."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Features of up to `batch_size` images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (m, h, w, 3), uint8
+            RGB, resized and cropped, not normalised; m from 1 to `batch_size`.
+
+        Returns
+        -------
+        features : ndarray of shape (m, d), float32
+            One row per image, in the order of the input; not normalised.
+
+        Raises
+        ------
+        EngineError
+            If the images have another shape or type, or the network returns something else.
+        """
+        m = len(images)
+        expected = (self.batch_size, *self.size, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != expected[1:] or m > self.batch_size:
+            raise EngineError(
+                f"the engine was given {images.dtype} of shape {images.shape}",
+                expected=f"uint8 of shape {expected} or fewer rows",
+                where=f"engine {self.name}",
+                next="this is a defect of bottleneck-probe: please report it",
+            )
+        if m < self.batch_size:
+            padded = np.zeros(expected, np.uint8)
+            padded[:m] = images
+            images = padded
+        features = self.forward(images)
+        if features.shape != (self.batch_size, self.feature_size):
+            raise EngineError(
+                f"the network returned {features.shape}",
+                expected=f"({self.batch_size}, {self.feature_size})",
+                where=f"engine {self.name}",
+                next="the weights or the exported network are not of this backbone",
+            )
+        features = features[:m].astype(np.float32, copy=False)
+        if not np.isfinite(features).all():
+            raise EngineError(
+                "the network returned NaN or infinity for an image of ordinary pixels",
+                where=f"engine {self.name}",
+                next="check the weights; --engine eager tells whether the engine is at fault",
+            )
+        return features
+
+    def environment(self) -> dict[str, Any]:
+        """Where and with what the features were computed: recorded beside the recipe."""
+        return {
+            "engine": self.name,
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "versions": self.versions(),
+        }

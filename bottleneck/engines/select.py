@@ -1,0 +1,160 @@
+"""Which engine runs: the one asked for, the one a file was made with, or the faster one here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..backbones.base import Backbone
+from ..errors import EngineError
+from ..reporter import Reporter
+from . import devices, export, onnx
+from .base import Engine
+
+# Exporting takes 5 to 10 s, the exported network then saves 10 to 30 ms an image on two cores
+# (Lite0 38 -> 134 and 29 -> 205 images/s, ResNet-50 13 -> 36 and 12 -> 26): even at about this many.
+EXPORT_PAYS_FROM = 200
+
+BATCH_SIZE = {"cpu": 32, "cuda": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine by name, before anything heavy is loaded.
+
+    Attributes
+    ----------
+    engine : str
+        ``eager`` or ``onnx``.
+    provider : str
+        Of ONNX Runtime: ``cpu``, ``cuda`` or ``tensorrt``; empty for ``eager``.
+    device : str
+        ``cpu`` or ``cuda:N``.
+    batch_size : int
+    reason : str
+        One line for the user: what was picked and why.
+    """
+
+    engine: str
+    provider: str
+    device: str
+    batch_size: int
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """The name as ``--engine`` takes it: ``eager``, ``onnx``, ``onnx:cuda``."""
+        return f"{self.engine}:{self.provider}" if self.provider not in ("", "cpu") else self.engine
+
+
+def choose(
+    backbone: Backbone,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    n_missing: int,
+    recorded: Mapping[str, Any] | None = None,
+) -> Choice:
+    """Pick engine, device and batch size. Loads no network.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    engine : str, default ``"auto"``
+        ``auto``, ``eager``, ``onnx`` (the device's own provider) or ``onnx:cpu|cuda|tensorrt``.
+    device : str, default ``"auto"``
+    batch_size : int, optional
+        The fixed batch shape; None picks 32 on a CPU and 256 on a GPU.
+    n_missing : int
+        Images to compute at the most; it decides whether an export pays.
+    recorded : mapping, optional
+        The environment of the file that is extended: what the user did not state comes from there.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    EngineError
+        If what was asked for does not exist or is not here.
+    """
+    recorded = recorded or {}
+    why = "asked for"
+    if engine == "auto" and recorded.get("engine"):
+        engine, why = str(recorded["engine"]), "as the file was made"
+        if device == "auto":
+            # An engine and its device go together, but a card may be gone: then it is told below.
+            device = str(recorded.get("device", "auto"))
+            if device.startswith("cuda") and not devices.driver_has_gpu():
+                engine, device, why = "auto", "auto", ""
+    name, _, provider = engine.partition(":")
+    if name not in ("auto", "eager", "onnx") or provider not in ("", *onnx.PROVIDERS):
+        raise EngineError(
+            f"no engine is called {engine!r}",
+            expected="auto, eager, onnx, onnx:cpu, onnx:cuda or onnx:tensorrt",
+            where="--engine",
+        )
+    if provider in ("cuda", "tensorrt") and device == "auto":
+        device = "cuda"  # asking for the provider is asking for the card
+    device, device_why = devices.settle("cpu" if provider == "cpu" and device == "auto" else device)
+    kind = device.partition(":")[0]
+    if name == "auto":
+        name, why = _faster(backbone, kind, n_missing)
+    if name == "onnx":
+        provider = provider or kind
+        if (provider == "cpu") != (kind == "cpu"):
+            raise EngineError(
+                f"provider {provider} does not run on {device}",
+                where="--engine and --device",
+                next=f"give --engine onnx:{kind}, or leave one of the two away",
+            )
+    else:
+        provider = ""
+    size = batch_size or _recorded_batch(recorded, device) or BATCH_SIZE[kind]
+    choice = Choice(name, provider, device, size, "")
+    reason = f"engine {choice.label} ({why}) on {device} ({device_why}), batches of {size}"
+    return replace(choice, reason=reason)
+
+
+def start(choice: Choice, backbone: Backbone, reporter: Reporter) -> Engine:
+    """Load what was chosen.
+
+    Raises
+    ------
+    EngineError, WeightsError
+        If it does not start; never another engine instead.
+    """
+    if choice.engine == "eager":
+        from .eager import EagerEngine
+
+        return EagerEngine(backbone, device=choice.device, batch_size=choice.batch_size)
+    clash = onnx.package_clash()
+    if clash:
+        reporter.warn(clash)
+    return onnx.OnnxEngine(
+        export.find_or_export(backbone, reporter),
+        backbone,
+        provider=choice.provider,
+        device=choice.device,
+        batch_size=choice.batch_size,
+    )
+
+
+def _faster(backbone: Backbone, kind: str, n_missing: int) -> tuple[str, str]:
+    if kind == "cuda":
+        return "eager", "cuDNN at once, without an export"
+    if not onnx.installed_packages():
+        return "eager", "ONNX Runtime is not installed"
+    if export.find(backbone):
+        return "onnx", "faster on a CPU, and exported before"
+    if n_missing >= EXPORT_PAYS_FROM:
+        return "onnx", f"faster on a CPU, and {n_missing} images repay the export"
+    return "eager", f"starts at once; {n_missing} images would not repay an export"
+
+
+def _recorded_batch(recorded: Mapping[str, Any], device: str) -> int | None:
+    same = str(recorded.get("device", "")).partition(":")[0] == device.partition(":")[0]
+    return int(recorded["batch_size"]) if same and "batch_size" in recorded else None

@@ -1,0 +1,94 @@
+"""Arrays at the door: shapes, types and finite values, before the long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import FitError
+from .wording import names
+
+_BLOCK = 8192  # rows looked at together, so that a large file needs no second copy of itself
+
+
+def check_arrays(
+    X: Any,
+    y: Any,
+    classes: Sequence[str],
+    splits: Any,
+    keys: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Arrays of equal length, of the kinds the evaluation counts on.
+
+    Returns
+    -------
+    X : ndarray of shape (n, d), float32 or float64
+    y : ndarray of shape (n,), intp
+    splits : ndarray of shape (n,), str
+    keys : ndarray of shape (n, b), uint8, or None
+
+    Raises
+    ------
+    FitError
+    """
+    X, y = np.asarray(X), np.asarray(y)
+    if X.ndim != 2 or X.dtype.kind != "f" or not X.shape[1]:
+        raise FitError(
+            f"the features have shape {X.shape} and type {X.dtype}",
+            expected="(n, d) floating-point numbers, d at least 1",
+        )
+    if X.dtype == np.float16:
+        X = X.astype(np.float32)  # sums of squares overflow in half precision
+    n = len(X)
+    splits = np.full(n, "") if splits is None else np.asarray(splits).astype(str)
+    lengths = {"features": n, "labels": len(y), "splits": len(splits)}
+    if keys is not None:
+        keys = np.asarray(keys, np.uint8)
+        lengths["keys"] = len(keys)
+    if len(set(lengths.values())) > 1 or y.ndim != 1 or splits.ndim != 1:
+        raise FitError(
+            ", ".join(f"{name} {count}" for name, count in lengths.items()),
+            expected="one row each for every image",
+        )
+    if y.dtype.kind not in "iu" or (n and not -1 <= y.min() <= y.max() < len(classes)):
+        raise FitError(
+            f"labels of type {y.dtype}"
+            + (f" from {y.min()} to {y.max()}" if n and y.dtype.kind in "iuf" else ""),
+            expected=f"integers from -1 (none) to {len(classes) - 1}, an index into the classes",
+        )
+    return X, y.astype(np.intp), splits, keys
+
+
+def check_finite(X: np.ndarray, rows: np.ndarray) -> None:
+    """Refuse NaN and infinity in the rows that are used.
+
+    Raises
+    ------
+    FitError
+        With the numbers of the rows.
+    """
+    bad: list[int] = []
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        bad += block[~np.isfinite(X[block]).all(axis=1)].tolist()
+    if bad:
+        raise FitError(
+            f"NaN or infinity in the features of {len(bad)} rows",
+            expected="finite numbers",
+            where=f"rows {names(bad)}",
+            next="bottleneck verify FILE.h5, then extract these images again",
+        )
+
+
+def constant_notes(X: np.ndarray, rows: np.ndarray) -> list[str]:
+    """A warning where features cannot tell anything apart."""
+    constant = np.ones(X.shape[1], bool)
+    for start in range(0, len(rows), _BLOCK):
+        constant &= (X[rows[start : start + _BLOCK]] == X[rows[0]]).all(axis=0)
+    if constant.all():
+        return ["all images have the same features: no head can do better than the baseline"]
+    if constant.any():
+        return [f"{constant.sum()} of {len(constant)} features are constant in the training rows"]
+    return []

@@ -1,0 +1,200 @@
+"""95 % intervals of the metrics: a confusion matrix in, (low, high) and the method's name out.
+
+Every interval lies inside [0, 1], holds the value, and has a width, also where all or none are right.
+
+Cross-validated scores get wider ones. An image is in one test fold and in K - 1 training sets, so the
+folds depend on each other and an interval for n independent images is too narrow. Counting n / 1.5
+images instead held in simulations as often as it claims (`docs` name the figures); see `CV_SHRINK`.
+
+References
+----------
+E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+G. Y. Zou, A. Donner, "Construction of confidence limits about effect measures: a general approach",
+Statistics in Medicine 27, 2008 (MOVER). B. Efron, "Better bootstrap confidence intervals", JASA 82,
+1987 (BCa).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from .metrics import METRICS, f1, f1_from_counts, recall, values
+
+LEVEL = 0.95
+CV_SHRINK = 1.5  # images that count as one, under cross-validation
+_Z = float(norm.ppf(0.5 + LEVEL / 2))
+_DRAWS = 2000
+
+Metric = dict[str, Any]  # value, low, high, level, method
+
+
+def wilson(value: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval of a proportion.
+
+    Parameters
+    ----------
+    value : array-like of float, 0 to 1
+    n : array-like of float, above 0
+        Number of images; need not be whole.
+
+    Returns
+    -------
+    low, high : ndarray
+
+    Examples
+    --------
+    >>> [round(float(bound), 3) for bound in wilson(45 / 50, 50)]
+    [0.786, 0.957]
+    """
+    value, n = np.asarray(value, np.float64), np.asarray(n, np.float64)
+    centre = (value + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(value * (1 - value) / n + _Z**2 / (4 * n**2))
+    # At 0 and 1 the bound is the value itself, up to a rounding that would exclude it.
+    return np.clip(np.minimum(centre - half, value), 0, 1), np.clip(
+        np.maximum(centre + half, value), 0, 1
+    )
+
+
+def mover(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
+    """Interval of the mean of independent estimates, from the intervals of each (MOVER).
+
+    Parameters
+    ----------
+    value, low, high : ndarray of shape (k,)
+
+    Returns
+    -------
+    low, high : float
+    """
+    mean = value.mean()
+    below = np.sqrt(np.sum((value - low) ** 2)) / len(value)
+    above = np.sqrt(np.sum((high - value) ** 2)) / len(value)
+    return float(max(mean - below, 0)), float(min(mean + above, 1))
+
+
+def with_intervals(confusion: np.ndarray, *, shrink: float = 1.0) -> dict[str, Metric]:
+    """All metrics of a confusion matrix, each with its interval.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (k, k)
+        Counts, rows are true classes; the mean over repeats of a cross-validation may hold fractions.
+    shrink : float, default 1.0
+        How many images count as one: 1 for a held-out set, `CV_SHRINK` across folds.
+
+    Returns
+    -------
+    dict of str to dict
+        ``{"value", "low", "high", "level", "method"}`` by metric.
+    """
+    scored = confusion.sum(axis=1) > 0
+    sizes = confusion.sum(axis=1)[scored] / shrink
+    found = values(confusion)
+    recalls = recall(confusion)[scored]
+    bounds = {
+        "accuracy": tuple(float(b) for b in wilson(found["accuracy"], sizes.sum())),
+        "balanced_accuracy": mover(recalls, *wilson(recalls, sizes)),
+    }
+    methods = {"accuracy": "wilson", "balanced_accuracy": "wilson-mover"}
+    bounds["macro_f1"], methods["macro_f1"] = _macro_f1(confusion, found["macro_f1"], shrink)
+    suffix = "" if shrink == 1 else f" (n / {shrink:g}, cross-validated)"
+    return {
+        name: {
+            "value": found[name],
+            "low": min(bounds[name][0], found[name]),
+            "high": max(bounds[name][1], found[name]),
+            "level": LEVEL,
+            "method": methods[name] + suffix,
+        }
+        for name in METRICS
+    }
+
+
+def _macro_f1(
+    confusion: np.ndarray, value: float, shrink: float
+) -> tuple[tuple[float, float], str]:
+    """BCa where it has something to resample, joined with MOVER, which never has width 0."""
+    low, high = _f1_mover(confusion, shrink)
+    bootstrap = bca_macro_f1(confusion)
+    if bootstrap is None:
+        return (low, high), "f1-mover"
+    wider = np.sqrt(shrink)
+    low = max(value - wider * (value - bootstrap[0]), 0.0)
+    high = min(value + wider * (bootstrap[1] - value), 1.0)
+    return (low, high), "bca-bootstrap"
+
+
+def _f1_mover(confusion: np.ndarray, shrink: float) -> tuple[float, float]:
+    """F1 = hits / ((actual + answered) / 2) taken for a proportion of that many images."""
+    scored = confusion.sum(axis=1) > 0
+    scores = f1(confusion)[scored]
+    sizes = (confusion.sum(axis=1) + confusion.sum(axis=0))[scored] / (2 * shrink)
+    return mover(scores, *wilson(scores, sizes))
+
+
+def bca_macro_f1(
+    confusion: np.ndarray, *, draws: int = _DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """BCa bootstrap of macro-F1; images are resampled inside each true class.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (k, k)
+    draws : int, default 2000
+    seed : int, default 0
+
+    Returns
+    -------
+    (low, high) or None
+        None where nothing varies: all answers right, or one answer for each class.
+    """
+    rows = np.flatnonzero(confusion.sum(axis=1) > 0)
+    actual = np.rint(confusion.sum(axis=1)).astype(np.int64)
+    value = values(confusion)["macro_f1"]
+    rng = np.random.default_rng(seed)
+    hits = np.zeros((draws, len(confusion)))
+    answered = np.zeros((draws, len(confusion)))
+    for i in rows:
+        columns = np.flatnonzero(confusion[i])  # few: a large table of zeros would cost seconds
+        drawn = rng.multinomial(
+            actual[i], confusion[i, columns] / confusion[i, columns].sum(), size=draws
+        )
+        answered[:, columns] += drawn
+        hits[:, i] = drawn[:, columns == i].sum(axis=1)
+    resampled = f1_from_counts(hits[:, rows], actual[rows], answered[:, rows]).mean(axis=1)
+    share = np.mean(resampled < value) + np.mean(resampled == value) / 2
+    if np.ptp(resampled) == 0 or not 0 < share < 1:
+        return None
+    z0 = norm.ppf(share)
+    z = z0 + np.array([-_Z, _Z])
+    acceleration = _acceleration(confusion, rows)
+    levels = norm.cdf(z0 + z / (1 - acceleration * z))
+    low, high = np.quantile(resampled, levels)
+    return float(low), float(high)
+
+
+def _acceleration(confusion: np.ndarray, rows: np.ndarray) -> float:
+    """Skewness of the jackknife; images of one cell leave the same value, so it runs over cells."""
+    true, answer = np.nonzero(confusion)
+    counts = confusion[true, answer]
+    actual, answered = confusion.sum(axis=1), confusion.sum(axis=0)
+    hits = np.diagonal(confusion)
+    full = np.nan_to_num(f1_from_counts(hits, actual, answered))
+    # Only the F1 of the true class and of the answer change when one image goes.
+    one = np.minimum(counts, 1)
+    right = true == answer
+    own = f1_from_counts(
+        hits[true] - one * right,
+        np.maximum(actual[true] - one, 0),
+        answered[true] - one * right,
+    )
+    other = f1_from_counts(hits[answer], actual[answer], answered[answer] - one)
+    change = np.nan_to_num(own) - full[true]
+    change += np.where(right, 0, np.nan_to_num(other) - full[answer])
+    left = change / len(rows)
+    spread = np.average(left, weights=counts) - left
+    squares = np.sum(counts * spread**2)
+    return float(np.sum(counts * spread**3) / (6 * squares**1.5)) if squares > 0 else 0.0

@@ -1,0 +1,110 @@
+"""Metrics of a classifier, all from confusion matrices: (..., k, k) counts in, numbers out.
+
+Rows are true classes, columns predictions. Averages over classes run over the classes that have a
+scored image; a class without one has no recall to average.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def confusion_matrix(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Count how often each class was taken for each.
+
+    Parameters
+    ----------
+    y, predicted : ndarray of shape (n,), int
+        Class indices below `n_classes`.
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of shape (k, k), int64
+        Rows are true classes, columns predictions.
+    """
+    cells = np.asarray(y, np.int64) * n_classes + np.asarray(predicted, np.int64)
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Share of right answers, (...) float64; nan without a sample."""
+    right = np.trace(confusion, axis1=-2, axis2=-1)
+    return _ratio(right, confusion.sum(axis=(-2, -1)))
+
+
+def recall(confusion: np.ndarray) -> np.ndarray:
+    """Share of each class that was found, (..., k) float64; nan for a class without a sample."""
+    return _ratio(_hits(confusion), confusion.sum(axis=-1))
+
+
+def precision(confusion: np.ndarray) -> np.ndarray:
+    """Share of the answers of each class that were right, (..., k); nan where there was none."""
+    return _ratio(_hits(confusion), confusion.sum(axis=-2))
+
+
+def f1(confusion: np.ndarray) -> np.ndarray:
+    """Harmonic mean of precision and recall, (..., k); nan for a class without a sample."""
+    return f1_from_counts(_hits(confusion), confusion.sum(axis=-1), confusion.sum(axis=-2))
+
+
+def f1_from_counts(hits: np.ndarray, actual: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """F1 of counts of any shape: right answers, samples of the class, answers of the class."""
+    return np.where(actual > 0, _ratio(2 * hits, actual + answered), np.nan)
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Mean recall over the classes, (...)."""
+    return _mean(recall(confusion))
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 over the classes, (...)."""
+    return _mean(f1(confusion))
+
+
+def values(confusion: np.ndarray) -> dict[str, float]:
+    """All metrics of one matrix, by name."""
+    functions = (accuracy, balanced_accuracy, macro_f1)
+    return {
+        name: float(f(confusion)) for name, f in zip(METRICS, functions, strict=True)
+    }
+
+
+def per_class(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of scored images of each class.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (k, k)
+        May hold fractions, as a mean over repeats does.
+    classes : list of str
+
+    Returns
+    -------
+    list of dict
+        ``class``, ``precision``, ``recall``, ``f1`` (nan where undefined), ``n`` (int).
+    """
+    columns = (precision(confusion), recall(confusion), f1(confusion), confusion.sum(axis=-1))
+    return [
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": round(n)}
+        for name, p, r, f, n in zip(classes, *(c.tolist() for c in columns), strict=True)
+    ]
+
+
+def _hits(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0)
+
+
+def _mean(per_class: np.ndarray) -> np.ndarray:
+    defined = ~np.isnan(per_class)
+    return _ratio(np.where(defined, per_class, 0).sum(axis=-1), defined.sum(axis=-1))

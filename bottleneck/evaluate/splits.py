@@ -1,0 +1,124 @@
+"""Who is scored by whom: labels and groups in, folds out. Small, seeded, and our own.
+
+scikit-learn's `StratifiedGroupKFold` warns or fails where small data starts: a class with fewer
+members than folds, or with one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from blake3 import blake3
+
+TRAIN_ONLY = -1
+# Mixed into each key, so that what goes into the test set is independent of every other use of it.
+_HOLDOUT_CONTEXT = "bottleneck-probe 2025 held-out test set, version 1"
+
+
+def group_rows(keys: np.ndarray | None, n: int) -> np.ndarray:
+    """Number the groups of rows with equal keys.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n, 32), uint8, or None
+        None: each row is a group of its own.
+    n : int
+
+    Returns
+    -------
+    ndarray of shape (n,), intp
+    """
+    if keys is None:
+        return np.arange(n)
+    rows = np.ascontiguousarray(keys).view(f"V{keys.shape[1]}")[:, 0]
+    return np.unique(rows, return_inverse=True)[1].reshape(-1)
+
+
+def single_group_classes(y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Classes whose images are all copies of one: they can train, and never be scored.
+
+    Returns
+    -------
+    ndarray of intp, sorted
+    """
+    pairs = np.unique(np.stack([y, groups]), axis=1)
+    classes, counts = np.unique(pairs[0], return_counts=True)
+    return classes[counts == 1]
+
+
+def stratified_folds(
+    y: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Deal the rows to folds, so that each class is spread as evenly as its groups allow.
+
+    A class with fewer groups than folds goes one to a fold; one with a single group only trains.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int
+        Class indices.
+    groups : ndarray of shape (n,), int
+        Rows of one group always share a fold.
+    n_folds : int
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray of shape (n,), int32
+        Fold of each row, `TRAIN_ONLY` for those that are never scored. With little data some folds
+        may stay empty.
+    """
+    y = np.asarray(y, np.intp)
+    n_classes = int(y.max()) + 1 if len(y) else 0
+    first, groups = np.unique(groups, return_index=True, return_inverse=True)[1:]
+    sizes = np.bincount(groups)
+    frequency = np.bincount(y, minlength=n_classes)
+    # A group with two labels counts for its rarer class, which is harder to spread.
+    order = np.lexsort((frequency[y], groups))
+    kind = y[order[np.searchsorted(groups[order], np.arange(len(first)))]]
+    barred = np.unique(groups[np.isin(y, single_group_classes(y, groups))])
+    fold_of_group = np.full(len(first), TRAIN_ONLY, np.int32)
+    # Large groups first, then class by class: what comes last can still level the folds.
+    shuffled = rng.permutation(len(first))
+    shuffled = shuffled[np.lexsort((kind[shuffled], -sizes[shuffled]))]
+    of_class = [[0] * n_folds for _ in range(n_classes)]
+    total = [0] * n_folds
+    start = int(rng.integers(n_folds))  # else fold 0 would always get the odd ones
+    folds = [(start + i) % n_folds for i in range(n_folds)]
+    for group in shuffled[~np.isin(shuffled, barred)].tolist():
+        counts = of_class[kind[group]]
+        fold = min(folds, key=lambda f: (counts[f], total[f]))  # noqa: B023
+        counts[fold] += int(sizes[group])
+        total[fold] += int(sizes[group])
+        fold_of_group[group] = fold
+    return fold_of_group[groups]
+
+
+def inner_folds(y: np.ndarray) -> int:
+    """Folds for a choice of hyper-parameters: 5, or 3 if a class has under 10 rows."""
+    counts = np.bincount(y)
+    return 3 if counts[counts > 0].min() < 10 else 5
+
+
+def holdout(keys: np.ndarray, fraction: float) -> np.ndarray:
+    """Take a test set by hash: a row never changes sides when others are added.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n, b), uint8
+        Equal keys stay together.
+    fraction : float
+        Expected share of the test set, above 0 and below 1.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+        True for the test set. Its share is `fraction` up to chance.
+    """
+    limit = int(fraction * 2**64)
+    rows = np.ascontiguousarray(keys)
+
+    def chosen(key: bytes) -> bool:
+        digest = blake3(key, derive_key_context=_HOLDOUT_CONTEXT).digest(length=8)
+        return int.from_bytes(digest) < limit
+
+    return np.fromiter((chosen(row.tobytes()) for row in rows), bool, len(rows))

@@ -1,0 +1,163 @@
+"""`extract` and `embed`: from whatever holds images to features."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backbones import registry
+from ..images.find import find
+from ..images.sample import ImageSet
+from ..report.terminal import TerminalReporter
+from ..reporter import Reporter, Silent
+from . import job
+from .options import RecipeOptions, split_options
+
+if TYPE_CHECKING:
+    from ..cache.features import Features
+
+
+def extract(
+    images: Any,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    labels: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    split_column: str | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Features:
+    """Penultimate features of images, computed once and kept in a file.
+
+    Parameters
+    ----------
+    images : str, Path, DataFrame, list, ndarray or torch data set
+        A folder (class = first folder below the split), a table (``.csv``, ``.tsv``, ``.parquet``),
+        an image, a glob; a DataFrame; a list of paths, bytes, PIL images or arrays.
+    output : path, optional
+        The feature file. By default ``cache/<name of images>-<backbone>.h5`` for images on disk;
+        images that are in memory keep their features in memory.
+    labels : path or sequence, optional
+        A table that joins labels by path, or class names in the order of a list of images.
+    root : path, optional
+        Folder that a table's paths are relative to; by default the table's own.
+    path_column, label_column, split_column : str, optional
+        Columns of a table; by default ``path``, ``label``, ``split``.
+    quiet : bool, default False
+        Show warnings only.
+    **options
+        What decides a feature: ``backbone, weights, resize, crop, interpolation, mean, std,
+        precision``. Where it runs: ``engine, device, batch_size, workers``. What is kept: ``store,
+        add, force, strict, allow_bad, allow_bad_rate``. See `RecipeOptions` and `RunOptions`.
+
+    Returns
+    -------
+    Features
+        Rows ordered by the bytes of their paths. Inputs that cannot be used are in `.quarantine`.
+
+    Raises
+    ------
+    BottleneckError
+        If there are no images, too many of them cannot be used, the weights are not here, or the
+        file holds features of another recipe.
+
+    Examples
+    --------
+    >>> import bottleneck_probe as bp
+    >>> cache = bp.extract("photos/", backbone="efficientnet_lite0")  # doctest: +SKIP
+    >>> cache.features.shape  # doctest: +SKIP
+    (398, 1280)
+    """
+    found = find_images(
+        images,
+        labels=labels,
+        root=root,
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+    )
+    reporter = TerminalReporter(quiet=quiet)
+    return run(found, output=output, reporter=reporter, **options).features
+
+
+def embed(images: Any, **options: Any) -> np.ndarray:
+    """Features of images as an array: no file, nothing printed.
+
+    Parameters
+    ----------
+    images : anything `extract` takes
+    **options
+        As for `extract`.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32
+        One row per image, in the order of the input.
+
+    Raises
+    ------
+    InputError
+        If any image cannot be used: a row must never stand for another image.
+
+    Examples
+    --------
+    >>> import bottleneck_probe as bp
+    >>> bp.embed([np.zeros((300, 400, 3), np.uint8)]).shape
+    (1, 1280)
+    """
+    found = find_images(images)
+    recipe_options, run_options = split_options({**options, "strict": True})
+    backbone = job.settle_backbone(recipe_options, None, Silent())
+    result = job.extract_to_memory(found, backbone, run_options, Silent())
+    # Features are ordered by path; a list of paths need not be.
+    return np.asarray(result.features.features)[np.argsort(found.order)]
+
+
+def find_images(
+    images: Any,
+    *,
+    labels: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    split_column: str | None = None,
+) -> ImageSet:
+    """`images.find.find` with the keywords of the command line."""
+    columns = [label_column] if isinstance(label_column, str) else list(label_column or ())
+    return find(
+        images,
+        root=root,
+        path_column=path_column,
+        label_columns=columns,
+        split_column=split_column,
+        labels=labels,
+    )
+
+
+def run(
+    images: ImageSet,
+    *,
+    output: str | os.PathLike[str] | None,
+    reporter: Reporter,
+    **options: Any,
+) -> job.Extraction:
+    """`extract` on images already found, with everything that came of it."""
+    recipe_options, run_options = split_options(options)
+    for note in images.notes:
+        reporter.note(note)
+    if output is None and not images.root:
+        backbone = job.settle_backbone(recipe_options, None, reporter)
+        return job.extract_to_memory(images, backbone, run_options, reporter)
+    path = Path(output) if output is not None else default_output(images, recipe_options)
+    return job.extract_to_file(images, recipe_options, run_options, path, reporter)
+
+
+def default_output(images: ImageSet, options: RecipeOptions) -> Path:
+    """``cache/<name of images>-<backbone>.h5`` below the working folder."""
+    return Path("cache") / f"{images.name}-{options.backbone or registry.DEFAULT}.h5"

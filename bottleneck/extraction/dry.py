@@ -1,0 +1,164 @@
+"""``--dry-run``: what an extraction would do, how much disk and about how long it would take."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cache.features import open as open_features
+from ..engines import select
+from ..images.decode import BadImage
+from ..images.payload import key_of, payload, to_image
+from ..images.preprocess import apply
+from ..images.sample import ImageSet, Sample
+from ..reporter import Reporter
+from . import job
+from .api import default_output
+from .options import RunOptions, split_options
+from .stores import RowStore, Store
+
+_TIMED_BATCHES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an extraction would do.
+
+    Attributes
+    ----------
+    output : str
+    seen, to_compute, reused, unreadable, ignored, removed : int
+        Images; unreadable ones are known before decoding, others may still fail in it.
+    disk_bytes : int
+        Needed while it runs: sealed shards, and the new file beside the old one.
+    images_per_second : float or None
+        Measured on some of the missing images with the engine that would run; None if none is
+        missing.
+    seconds : float
+        Of computing, start-up apart.
+    engine : str
+    """
+
+    output: str
+    seen: int
+    to_compute: int
+    reused: int
+    unreadable: int
+    ignored: int
+    removed: int
+    disk_bytes: int
+    images_per_second: float | None
+    seconds: float
+    engine: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The reply of ``bottleneck extract --dry-run --json``."""
+        return {"dry_run": True, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+def dry_run(
+    images: ImageSet,
+    *,
+    output: str | os.PathLike[str] | None,
+    reporter: Reporter,
+    **options: Any,
+) -> Plan:
+    """Hash every image, compute none but a few to time them, write nothing.
+
+    Parameters
+    ----------
+    images : ImageSet
+    output, **options
+        As for `extraction.api.run`.
+    reporter : Reporter
+
+    Returns
+    -------
+    Plan
+    """
+    recipe_options, run_options = split_options(options)
+    path = Path(output) if output is not None else default_output(images, recipe_options)
+    existing = open_features(path) if path.exists() else None
+    backbone = job.settle_backbone(
+        recipe_options, existing.recipe if existing is not None else None, reporter
+    )
+    existing = job.compatible(existing, backbone, images, path, run_options)
+    sealed, _ = job.sealed_shards(path, backbone, reporter)
+    stores: list[Store] = [sealed]
+    environments = sealed.environments()
+    removed = 0
+    if existing is not None:
+        stores.append(RowStore(existing.keys, existing.features))
+        environments.insert(0, existing.environment)
+        there = {sample.path for sample in images.samples}
+        removed = 0 if run_options.add else sum(p not in there for p in existing.paths)
+    missing: dict[bytes, Sample] = {}
+    unreadable = 0
+    with reporter.progress("hash", len(images.samples)) as bar:
+        for sample in images.samples:
+            bar.advance()
+            try:
+                if sample.fault:
+                    raise BadImage(sample.fault)
+                key = key_of(payload(sample.source))
+            except BadImage:
+                unreadable += 1
+                continue
+            if not any(key in store for store in stores):
+                missing.setdefault(key, sample)
+    choice = select.choose(
+        backbone,
+        engine=run_options.engine,
+        device=run_options.device,
+        batch_size=run_options.batch_size,
+        n_missing=len(missing),
+        recorded=environments[0] if environments else None,
+    )
+    rate = None
+    if missing:
+        rate = _rate(list(missing.values()), choice, backbone, run_options, reporter)
+    return Plan(
+        output=str(path),
+        seen=len(images.samples),
+        to_compute=len(missing),
+        reused=len(images.samples) - unreadable - len(missing),
+        unreadable=unreadable,
+        ignored=images.ignored,
+        removed=removed,
+        disk_bytes=job.disk_need(len(missing), backbone),
+        images_per_second=rate,
+        seconds=len(missing) / rate if rate else 0.0,
+        engine=choice.label,
+    )
+
+
+def _rate(
+    samples: list[Sample],
+    choice: select.Choice,
+    backbone: Any,
+    options: RunOptions,
+    reporter: Reporter,
+) -> float | None:
+    """Images per second where stages share the cores: 1 / (decode / workers + forward)."""
+    engine = select.start(choice, backbone, reporter)
+    pixels: list[np.ndarray] = []
+    started = time.monotonic()
+    for sample in samples[: _TIMED_BATCHES * engine.batch_size]:
+        try:
+            pixels.append(apply(to_image(payload(sample.source)), backbone.preprocessing))
+        except BadImage:
+            continue  # the run itself gives the reason
+    if not pixels:
+        return None
+    decode_s = (time.monotonic() - started) / len(pixels) / (options.workers or job.cores())
+    batch = np.resize(np.stack(pixels), (engine.batch_size, *pixels[0].shape))
+    engine.run(batch)  # the first call is slower: memory is planned in it
+    started = time.monotonic()
+    engine.run(batch)
+    forward_s = (time.monotonic() - started) / engine.batch_size
+    return 1 / (decode_s + forward_s)

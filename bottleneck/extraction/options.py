@@ -1,0 +1,137 @@
+"""What a caller may state about an extraction; None means: take the file's, or the default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """Options that decide a feature's value. What is None is not stated.
+
+    Attributes
+    ----------
+    backbone : str
+    weights : path
+        A file with the weights, instead of the default pretrained ones.
+    resize : int
+        Length of the short side after resizing, in pixels.
+    crop : int
+        Side of the centre crop, in pixels.
+    interpolation : str
+        ``bicubic``, ``bilinear``, ...
+    mean, std : sequence of 3 floats
+        Of the channels, on the scale 0 to 1.
+    precision : str
+        ``auto`` or ``fp32``, which is what ``auto`` means as long as there is nothing else.
+    """
+
+    backbone: str | None = None
+    weights: str | os.PathLike[str] | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 4096:
+                raise InputError(f"{name} is {value}", expected="1 to 4096 px", where=f"--{name}")
+        if self.precision not in ("auto", "fp32"):
+            raise InputError(
+                f"precision {self.precision!r} is not there", expected="auto or fp32", where="--precision"
+            )
+
+    def preprocessing_changes(self) -> dict[str, Any]:
+        """Fields of `Preprocessing` that were stated."""
+        changes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("resize", "interpolation")
+            if getattr(self, name) is not None
+        }
+        if self.crop is not None:
+            changes["crop"] = (self.crop, self.crop)
+        for name in ("mean", "std"):
+            if getattr(self, name) is not None:
+                changes[name] = tuple(float(x) for x in getattr(self, name))
+        return changes
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options that do not decide a feature's value: where it runs, and what happens to misfits.
+
+    Attributes
+    ----------
+    engine, device : str
+    batch_size : int or None
+        The fixed batch shape; None is chosen by the device.
+    workers : int or None
+        Decoding threads; None is one per core.
+    store : str
+        ``float32`` or ``float16``: how features are kept on disk.
+    add : bool
+        Keep rows of the file whose path is not among the images.
+    force : bool
+        Replace a file of another recipe or root.
+    strict : bool
+        The first image that cannot be used ends the run.
+    allow_bad : bool
+        Publish whatever the share of images that cannot be used.
+    allow_bad_rate : float or None
+        Up to this share is in order, above it is an error.
+    """
+
+    engine: str = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    store: Literal["float32", "float16"] = "float32"
+    add: bool = False
+    force: bool = False
+    strict: bool = False
+    allow_bad: bool = False
+    allow_bad_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(
+                    f"{name} is {value}", expected="1 or more", where=f"--{name.replace('_', '-')}"
+                )
+        if self.store not in ("float32", "float16"):
+            raise InputError(
+                f"store is {self.store!r}", expected="float32 or float16", where="--store"
+            )
+        if self.allow_bad_rate is not None and not 0 <= self.allow_bad_rate <= 1:
+            raise InputError(
+                f"allow_bad_rate is {self.allow_bad_rate}",
+                expected="a share from 0 to 1",
+                where="--allow-bad-rate",
+            )
+
+
+def split_options(options: dict[str, Any]) -> tuple[RecipeOptions, RunOptions]:
+    """Keyword arguments of `extract` sorted into the two kinds.
+
+    Raises
+    ------
+    TypeError
+        For a name that neither has.
+    """
+    for name in ("batch_size", "workers"):
+        if options.get(name) == "auto":
+            options[name] = None
+    recipe = {f.name: options.pop(f.name) for f in fields(RecipeOptions) if f.name in options}
+    run = {f.name: options.pop(f.name) for f in fields(RunOptions) if f.name in options}
+    if options:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(options))}")
+    return RecipeOptions(**recipe), RunOptions(**run)

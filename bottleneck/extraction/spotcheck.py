@@ -1,0 +1,147 @@
+"""The guard against a changed environment: a few stored features are computed again and compared.
+
+A recipe says what is meant to decide a feature. Another Pillow, another engine or a GPU is not meant
+to; whether it does is measured on images of the file itself before anything is added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backbones.base import Backbone
+from ..engines.base import Engine
+from ..errors import CacheError
+from ..images.decode import BadImage
+from ..images.payload import key_of, payload, to_image
+from ..images.preprocess import apply
+from ..images.sample import Sample
+from .stores import Store
+
+COUNT = 8
+_TRIED = 64
+# Largest relative error ||a - b|| / ||b|| between two fp32 engines on any one image.
+TOLERANCE = {"fp32": 1e-3}
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row, ||a - b|| / ||b||; 0 where both are zero.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (n, d)
+        `b` is the reference.
+
+    Examples
+    --------
+    >>> relative_error(np.array([[3.0, 0.0]]), np.array([[2.0, 0.0]])).tolist()
+    [0.5]
+    """
+    difference = np.linalg.norm(np.asarray(a, np.float64) - b, axis=1)
+    reference = np.linalg.norm(np.asarray(b, np.float64), axis=1)
+    return np.divide(
+        difference, reference, out=np.where(difference > 0, np.inf, 0.0), where=reference > 0
+    )
+
+
+def agree(
+    engine: Engine,
+    environment: dict[str, Any],
+    recorded: Sequence[dict[str, Any]],
+    samples: Sequence[Sample],
+    known: Store,
+    backbone: Backbone,
+) -> dict[str, Any]:
+    """The environment to record, after the engine has shown that it fits the stored features.
+
+    Parameters
+    ----------
+    engine : Engine
+        Just started.
+    environment : dict
+        What this run computes with.
+    recorded : sequence of dict
+        What the stored features were computed with; empty for a new file.
+    samples : sequence of Sample
+    known : Store
+        The stored features.
+    backbone : Backbone
+
+    Returns
+    -------
+    dict
+        `environment`; where it differs from the recorded ones also ``earlier`` and ``parity_gap``,
+        the largest relative error that was measured (None if no stored image was at hand).
+
+    Raises
+    ------
+    CacheError
+        If the features differ by more than the precision allows; nothing has been stored yet.
+    """
+    earlier: list[dict[str, Any]] = []
+    for past in recorded:
+        for each in (past, *past.get("earlier", ())):
+            plain = {k: v for k, v in each.items() if k not in ("earlier", "parity_gap")}
+            if plain and plain != environment and plain not in earlier:
+                earlier.append(plain)
+    if not earlier:
+        return environment
+    keys, pixels = _stored_images(samples, known, backbone, min(COUNT, engine.batch_size))
+    gap = None
+    if keys:
+        gap = float(relative_error(engine.run(np.stack(pixels)), known.take(keys)).max())
+        tolerance = TOLERANCE["fp32"]
+        if gap > tolerance:
+            raise CacheError(
+                f"environment changed: {describe_change(earlier[0], environment)}; {len(keys)} stored "
+                f"features, computed again, differ by up to {gap:.2g} of their length",
+                expected=f"at most {tolerance:g}; nothing was written",
+                next="run with the versions and the engine the file was made with, or extract into "
+                "a new file with -o",
+            )
+    return {**environment, "earlier": earlier, "parity_gap": gap}
+
+
+def describe_change(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two environments, in a few words.
+
+    Examples
+    --------
+    >>> describe_change({"versions": {"pillow": "12.0"}}, {"versions": {"pillow": "13.0"}})
+    'pillow 12.0 -> 13.0'
+    """
+    flat = [
+        {**{k: v for k, v in each.items() if k != "versions"}, **each.get("versions", {})}
+        for each in (old, new)
+    ]
+    names = list(dict.fromkeys([*flat[0], *flat[1]]))
+    changes = [
+        f"{name} {flat[0].get(name, 'none')} -> {flat[1].get(name, 'none')}"
+        for name in names
+        if flat[0].get(name) != flat[1].get(name)
+    ]
+    return ", ".join(changes)
+
+
+def _stored_images(
+    samples: Sequence[Sample], known: Store, backbone: Backbone, count: int
+) -> tuple[list[bytes], list[np.ndarray]]:
+    """Keys and pixels of a few images whose feature is stored, spread over the samples."""
+    keys: list[bytes] = []
+    pixels: list[np.ndarray] = []
+    for i in np.unique(np.linspace(0, len(samples) - 1, _TRIED).astype(int)):
+        if samples[i].fault:
+            continue
+        try:
+            content = payload(samples[i].source)
+            key = key_of(content)
+            if key in known and key not in keys:
+                pixels.append(apply(to_image(content), backbone.preprocessing))
+                keys.append(key)
+        except BadImage:
+            continue  # the pipeline gives the reason
+        if len(keys) == count:
+            break
+    return keys, pixels

@@ -1,0 +1,145 @@
+"""Which column of a table says what: a table in, its paths, labels, splits and the rest out."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import InputError
+from .layout import split_of
+from .tabular import Table
+
+# Plain numbers: 007, 1_000, nan and +5 are spellings that text would lose as float64.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def choose_label_column(table: Table, label_columns: Sequence[str]) -> str | None:
+    """The one column of labels: as asked, else ``label`` if there is one."""
+    if len(label_columns) > 1:
+        raise InputError(
+            f"{len(label_columns)} label columns: {', '.join(label_columns)}; several labels for "
+            "one image are not supported yet",
+            expected="one label column",
+            where=table.where,
+            next="extract once, then fit one label column at a time",
+        )
+    if label_columns:
+        return table.named(label_columns[0], "--label-column")
+    return "label" if "label" in table.columns else None
+
+
+def no_labels_note(table: Table) -> str:
+    """What to tell where a table has no column of labels."""
+    return (
+        f"{table.where}: no column is called label, so no image is labelled; "
+        f"--label-column names one of {', '.join(table.columns)}."
+    )
+
+
+def choose_path_column(
+    table: Table,
+    wanted: str | None,
+    find: Callable[[str], list[str]],
+    find_below: Callable[[str], list[str]],
+    base: str,
+) -> tuple[str, Callable[[str], list[str]], list[str]]:
+    """Choose the column that names images, and how its values are to be read.
+
+    Parameters
+    ----------
+    table : Table
+    wanted : str or None
+        The column's name if it was given.
+    find : callable, str -> list of str
+        Which images a value names as a path.
+    find_below : callable, str -> list of str
+        Which images a value names wherever they lie; asked only if no value is a path.
+    base : str
+        Where was looked, for messages.
+
+    Returns
+    -------
+    column : str
+    find : callable
+        One of the two, or both in turn.
+    notes : list of str
+    """
+
+    def anywhere(value: str) -> list[str]:
+        return find(value) or find_below(value)
+
+    if wanted is not None or "path" in table.columns:
+        column = table.named(wanted, "--path-column") if wanted is not None else "path"
+        # One path that works is enough to know that the values are paths: the search below the
+        # root reads every folder there, and could take another folder's file of the same name.
+        if any(find(value) for value in table.column(column)):
+            return column, find, []
+        hits = sum(bool(find_below(value)) for value in table.column(column))
+        if not hits:
+            return column, find, []
+        return column, anywhere, [_told(table, column, hits, base)]
+    for method in (find, anywhere):
+        shares = {name: _share(table.column(name), method) for name in table.columns}
+        likely = [name for name, share in shares.items() if share > 0.5]
+        if len(likely) > 1:
+            raise InputError(
+                f"several columns name files: {', '.join(likely)}",
+                expected="one",
+                where=table.where,
+                next="choose it with --path-column",
+            )
+        if likely:
+            hits = sum(bool(method(value)) for value in table.column(likely[0]))
+            return likely[0], method, [_told(table, likely[0], hits, base)]
+    raise InputError(
+        f"found: {', '.join(table.columns)}; expected: path",
+        expected=f"a column path, or one whose values name images below {base}",
+        where=table.where,
+        next="name the column with --path-column, and the images' folder with --root",
+    )
+
+
+def _told(table: Table, column: str, hits: int, base: str) -> str:
+    return (
+        f"{table.where}: images are named by the column {column} "
+        f"({hits} of {len(table.rows)} values found below {base})."
+    )
+
+
+def _share(values: list[str], find: Callable[[str], list[str]]) -> float:
+    sample = [value for value in dict.fromkeys(values[:1000]) if value]
+    hits = sum(any(not os.path.isdir(file) for file in find(value)) for value in sample)
+    return hits / len(sample) if sample else 0.0
+
+
+def read_splits(table: Table, split_column: str | None) -> list[str]:
+    """The split of each row: ``train``, ``val``, ``test`` or empty."""
+    if split_column is None and "split" not in table.columns:
+        return [""] * len(table.rows)
+    column = table.named(split_column or "split", "--split-column")
+    words = table.column(column)
+    splits = [split_of(word) if word.strip() else "" for word in words]
+    wrong = [i for i, split in enumerate(splits) if split is None]
+    table.fail(
+        f"unknown split in the column {column}: {', '.join(sorted({words[i] for i in wrong})[:5])}",
+        wrong,
+        expected="train, val, test (training, valid, validation, dev, testing) or nothing",
+    )
+    return [split or "" for split in splits]
+
+
+def read_meta(table: Table, columns: Sequence[str]) -> list[Mapping[str, str | float]]:
+    """The other columns of each row: float where all values are plain numbers, else text."""
+    converted: dict[str, Sequence[str | float]] = {}
+    for name in columns:
+        values = table.column(name)
+        known = [value for value in values if value]
+        plain = all(_NUMBER.fullmatch(value) for value in known)
+        # Beyond 2**53 neighbouring ids would become one number.
+        if known and plain and all(abs(float(value)) <= 2**53 for value in known):
+            converted[name] = [float(value) if value else math.nan for value in values]
+        else:
+            converted[name] = values
+    return [{name: converted[name][i] for name in columns} for i in range(len(table.rows))]

@@ -1,0 +1,232 @@
+"""Decoding: the bytes of an image file, or pixels from memory, in; an upright RGB image out.
+
+The format follows from the content, never from the name, and only formats of a fixed list are
+tried. Whatever is wrong with the bytes comes out as `BadImage`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .color import COLOR_RULES, BadImage, array_to_rgb, to_rgb
+from .formats import HEAD_BYTES, describe, sniff
+from .guard import strictly
+from .plugins import open_header
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["COLOR_RULES", "MAX_PIXELS", "BadImage", "decode", "from_pixels"]
+
+# A bomb of a few KB can declare gigapixels; 100 MP (300 MB as RGB) is beyond every camera's frame
+# that is resized to a few hundred pixels afterwards.
+MAX_PIXELS = 100_000_000
+
+_ENDS_EARLY = re.compile("truncat|unexpected end|not enough|buffer is not large", re.IGNORECASE)
+_CUT = "truncated: the file ends before the image does"
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image file to upright RGB, by the rules of `COLOR_RULES`.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    max_pixels : int, default 100_000_000
+        Largest width times height; looked up in the header, before pixels take memory.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB, EXIF orientation applied; of several frames the first.
+
+    Raises
+    ------
+    BadImage
+        If the bytes are no whole image of a format that can be read here.
+
+    Examples
+    --------
+    >>> decode(b"P6 2 1 255 " + bytes(6)).size
+    (2, 1)
+    """
+    head = data[:HEAD_BYTES]
+    kind = sniff(head)
+    if kind is None:
+        raise BadImage(describe(head))
+    if kind == "WebP":
+        # Its plugin makes room for the whole canvas as soon as it is opened.
+        _check_size(_webp_size(data), max_pixels)
+    try:
+        return strictly(lambda: _decode(data, kind, max_pixels))
+    except BadImage:
+        raise
+    except MemoryError as error:
+        raise BadImage(f"{kind} that needs more memory than there is") from error
+    except Exception as error:  # Pillow raises SyntaxError, ValueError, struct.error, KeyError...
+        if kind == "WebP" and len(data) < (whole := 8 + int.from_bytes(data[4:8], "little")):
+            percent = 100 * len(data) / whole
+            raise BadImage(f"truncated after {percent:.0f} % of its bytes") from error
+        if _ENDS_EARLY.search(str(error)):
+            raise BadImage(_CUT) from error
+        raise BadImage(f"broken {kind}: {_one_line(error)}") from error
+
+
+def _decode(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+    image = open_header(data, kind)
+    _check_size(image.size, max_pixels)
+    color_16 = _is_16_bit_color(image)
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        cut = _truncation(image, error)
+        if cut is None:
+            raise
+        raise BadImage(cut) from error
+    if color_16:
+        _fold_transparency(image)
+    return upright(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded image by its EXIF orientation and convert it to RGB.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        With the metadata of its file. An orientation outside 2..8, or EXIF that cannot be read,
+        counts as upright.
+
+    Returns
+    -------
+    PIL.Image.Image of mode RGB
+    """
+    from PIL import Image
+
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    try:
+        method = turns.get(image.getexif().get(0x0112, 1))
+    except Exception:  # broken EXIF takes many forms, and never loses the image
+        method = None
+    rgb = to_rgb(image)
+    return rgb if method is None else rgb.transpose(method)
+
+
+def from_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Turn pixels from memory into an upright RGB image.
+
+    Parameters
+    ----------
+    source : ndarray or PIL.Image.Image
+        An array as `array_to_rgb` takes it, or a Pillow image of any mode.
+    max_pixels : int, default 100_000_000
+        Largest width times height.
+
+    Returns
+    -------
+    PIL.Image.Image of mode RGB
+
+    Raises
+    ------
+    BadImage
+        If the pixels cannot be read as an image.
+
+    Examples
+    --------
+    >>> from_pixels(np.zeros((4, 6, 3), dtype=np.uint8)).size
+    (6, 4)
+    """
+    from PIL import Image
+
+    if isinstance(source, np.ndarray):
+        if source.ndim >= 2:
+            _check_size((source.shape[1], source.shape[0]), max_pixels)
+        return array_to_rgb(source)
+    if not isinstance(source, Image.Image):
+        raise BadImage(f"a {type(source).__name__}; an array or a PIL image was expected")
+    image = source
+    _check_size(image.size, max_pixels)
+
+    def convert() -> Image.Image:
+        image.load()
+        return upright(image)
+
+    try:
+        return strictly(convert)
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(f"a PIL image that cannot be read: {_one_line(error)}") from error
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise BadImage(
+            f"{width}x{height} = {width * height / 1e6:.0f} MP, "
+            f"over the limit of {max_pixels / 1e6:g} MP"
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height from a WebP header (RFC 9649, section 2); (0, 0) where it is too short."""
+    head = data[:30].ljust(30, b"\0")
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if head[12:16] == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
+def _is_16_bit_color(image: Any) -> bool:
+    """Whether Pillow keeps the high bytes of 16 bits a channel (raw mode ``RGB;16B``)."""
+    tiles = image.tile or [(None, None, None, "")]
+    return image.mode == "RGB" and ";16" in str(tiles[0][3])
+
+
+def _fold_transparency(image: Any) -> None:
+    # tRNS names the hidden colour in the file's 16 bits, while the pixels now have their high 8.
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+
+
+def _truncation(image: Any, error: Exception) -> str | None:
+    """The reason for a file that ends too early, with how much is there; None for other faults."""
+    if not _ENDS_EARLY.search(str(error)):
+        return None
+    try:
+        # What was decoded before the end lies in the image already, the rest is still zero.
+        box = image.im.getbbox()
+    except Exception:
+        box = None
+    if not box or box[3] >= image.size[1]:
+        return _CUT
+    return f"truncated after {100 * box[3] / image.size[1]:.0f} % of its rows"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not re.search("[A-Za-z]{4}", text):  # a KeyError says no more than the key
+        text = f"an unusable header ({text})"
+    return "".join(c if c.isprintable() else "?" for c in text)[:200]

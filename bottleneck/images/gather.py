@@ -1,0 +1,183 @@
+"""Paths of every kind: folders, files, globs and stdin in, image files in the user's order out."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..paths import escape, order
+from .folders import file_fault, is_image_file, walk
+from .formats import suffix
+from .tabular import is_table
+
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+@dataclass(slots=True)
+class Given:
+    """What the arguments stand for.
+
+    Attributes
+    ----------
+    files : list of (str, str or None)
+        Absolute path and fault of each image, in the user's order, repeated ones included.
+    homes : list of str
+        The folders given, and those of the files given: their common parent is the root.
+    ignored, others
+        Files that are no images, and how often each suffix occurs among them.
+    folders : int
+        How many of the arguments are folders.
+    notes : list of str
+        What the user should know whatever the labels are.
+    """
+
+    files: list[tuple[str, str | None]] = field(default_factory=list)
+    homes: list[str] = field(default_factory=list)
+    ignored: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bool = False) -> None:
+    """Add what one argument stands for to what is given."""
+    if argument == "-" and not listed:
+        for path in _stdin():
+            gather(given, path, strict=False, alone=False, listed=True)
+        return
+    if not argument or _URL.match(argument):
+        raise InputError(
+            f"{argument!r} is an address; images are not read from the network"
+            if argument
+            else "an empty path",
+            expected="files on this computer",
+            next="download the images first",
+        )
+    path = os.path.abspath(argument)
+    if not os.path.lexists(path):
+        path = os.path.abspath(os.path.expanduser(argument))
+    if os.path.lexists(path):
+        _add(given, path, argument, alone=alone)
+    elif glob.has_magic(argument) and not listed:
+        matches = sorted(glob.glob(argument, recursive=True))
+        if not matches and strict:
+            raise InputError(f"no file matches {argument}", expected="at least one image")
+        if not matches:
+            given.files.append((path, "no such file"))
+            given.homes.append(os.path.dirname(path))
+        for match in matches:
+            _add(given, os.path.abspath(match), match, alone=False, chosen=False)
+    elif strict:
+        existing(argument)
+    else:
+        given.files.append((path, "no such file"))
+        given.homes.append(os.path.dirname(path))
+
+
+def _add(given: Given, path: str, argument: str, *, alone: bool, chosen: bool = True) -> None:
+    """Add a path that exists; `chosen` says that the user wrote it, rather than a pattern."""
+    if os.path.isdir(path):
+        found = walk(path)
+        given.files += sorted(found.files, key=lambda file: order(escape(file[0])))
+        given.homes.append(path)
+        given.ignored += found.ignored
+        given.others += found.others
+        given.folders += 1
+        return
+    if chosen:
+        _refuse_others(path, argument, alone)
+    image = is_image_file(path)
+    if image or (alone and os.path.lexists(path)):
+        given.files.append((path, file_fault(path)))
+        given.homes.append(os.path.dirname(path))
+    else:
+        given.ignored += 1
+        given.others[suffix(os.path.basename(path)) or "without suffix"] += 1
+
+
+def _refuse_others(path: str, argument: str, alone: bool) -> None:
+    """Errors for files that mean something, but not images."""
+    if path.lower().endswith(_TAR):
+        raise InputError(
+            f"{argument} is a tar: tars are not read yet",
+            expected="a folder, a table, images, a glob or -",
+            next=f"unpack it: tar -xf {argument}",
+        )
+    if is_table(path):
+        raise InputError(
+            f"{argument} is a table among other inputs",
+            expected="a table alone, or images with --labels TABLE",
+            next=f"give the images, and --labels {argument}",
+        )
+    if alone and os.path.isfile(path) and not is_image_file(path):
+        is_list = suffix(path) == ".txt"
+        raise InputError(
+            f"{argument} is not an image, by its suffix and by its first bytes",
+            expected="a folder, a table (.csv, .tsv, .parquet), images, a glob or -",
+            next=f"a list of paths is read from stdin: ... - < {argument}" if is_list else "",
+        )
+
+
+def _stdin() -> list[str]:
+    data = sys.stdin.buffer.read()
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    paths = [os.fsdecode(line) for line in lines if line.strip()]
+    if not paths:
+        raise InputError("the list on stdin is empty", expected="a path on each line", where="-")
+    return paths
+
+
+def existing(argument: str) -> str:
+    """The argument, or an error that names what is near."""
+    if os.path.exists(argument):
+        return argument
+    folder, name = os.path.split(os.path.abspath(argument))
+    while not os.path.isdir(folder):
+        folder, name = os.path.split(folder)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        names = []
+    # By small letters: the commonest near miss is the wrong case.
+    small = {other.lower(): other for other in names}
+    near = [small[n] for n in difflib.get_close_matches(name.lower(), list(small), n=3, cutoff=0.6)]
+    hints = " or ".join(escape(os.path.join(os.path.dirname(argument), other)) for other in near)
+    raise InputError(
+        f"there is no {escape(argument)}",
+        expected="a folder, a table, an image, a glob or -",
+        where=f"{escape(folder)} has no {escape(name)}",
+        next=f"did you mean {hints}?"
+        if near
+        else "check the path; the current folder is " + escape(os.getcwd()),
+    )
+
+
+def common_folder(homes: list[str]) -> str:
+    """The folder that holds all of these."""
+    try:
+        return os.path.commonpath(homes)
+    except ValueError as error:  # Windows: several drives
+        raise InputError(
+            "the images lie on several drives",
+            expected="one folder that holds them all",
+            next="run once for each drive",
+        ) from error
+
+
+def nothing_found(arguments: list[str], given: Given) -> InputError:
+    """The error for inputs without an image, with what was there instead."""
+    named = ", ".join(escape(argument) for argument in arguments[:3])
+    instead = ", ".join(f"{count} {what}" for what, count in given.others.most_common(5))
+    return InputError(
+        f"0 images in {named}" + ("; no files at all" if not given.ignored else ""),
+        expected="files that are images by suffix or content",
+        where=f"{given.ignored} other files: {instead}" if given.ignored else "",
+        next="check the path",
+    )

@@ -1,0 +1,118 @@
+"""Labels from a table for images found elsewhere: samples and a table in, labelled samples out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from ..errors import InputError
+from ..paths import escape
+from .columns import (
+    choose_label_column,
+    choose_path_column,
+    no_labels_note,
+    read_meta,
+    read_splits,
+)
+from .lookup import stem
+from .sample import Sample
+from .tables import once
+from .tabular import Table
+
+
+def join_labels(
+    samples: list[Sample],
+    table: Table,
+    root: str,
+    *,
+    path_column: str | None,
+    label_columns: Sequence[str],
+    split_column: str | None,
+) -> tuple[list[Sample], list[str]]:
+    """Give samples the labels, splits and other columns of a table that names them.
+
+    Parameters
+    ----------
+    samples : list of Sample
+    table : Table
+        Its values are paths relative to `root` or absolute, or file names, with or without suffix.
+    root : str
+        Of the samples.
+    path_column, label_columns, split_column
+        As in `samples_of`.
+
+    Returns
+    -------
+    samples : list of Sample
+        Same order; a label comes from the table alone, so an image without a row has none.
+    notes : list of str
+    """
+    by_path: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
+    for sample in samples:
+        for spelling in {sample.path, stem(sample.path)}:
+            by_path.setdefault(spelling, []).append(sample.path)
+        name = sample.path.rpartition("/")[2]
+        for spelling in {name, stem(name)}:
+            by_name.setdefault(spelling, []).append(sample.path)
+    prefix = escape(os.path.join(root, ""))
+
+    def find(value: str) -> list[str]:
+        for written in (value, escape(os.path.normpath(value)) if value else ""):
+            if hits := by_path.get(written.removeprefix(prefix)):
+                return hits
+        return []
+
+    def find_below(value: str) -> list[str]:
+        return by_name.get(value) or by_name.get(escape(value), [])
+
+    label_column = choose_label_column(table, label_columns)
+    column, method, notes = choose_path_column(table, path_column, find, find_below, root)
+    values, splits = table.column(column), read_splits(table, split_column)
+    labels = table.column(label_column) if label_column else [""] * len(values)
+    if not label_column:
+        notes.append(no_labels_note(table))
+    found = [method(value) for value in values]
+    two = [i for i, paths in enumerate(found) if len(paths) > 1]
+    table.fail(
+        f"two images for one id: {two and found[two[0]]}",
+        two,
+        expected="one",
+        next=f"write the suffix, or the folder, in the column {column}",
+    )
+    matched = [i for i, paths in enumerate(found) if paths]
+    if not matched:
+        raise InputError(
+            f"none of the table's {len(values)} rows names one of the {len(samples)} images",
+            expected=f"paths such as {samples[0].path}",
+            where=f"{table.where}, column {column}: {values[0]}",
+            next="name the column with --path-column",
+        )
+    part = Table(
+        table.where,
+        table.columns,
+        [table.rows[i] for i in matched],
+        [table.lines[i] for i in matched],
+        table.unit,
+    )
+    names = [found[i][0] for i in matched]
+    kept, repeated = once(part, names, [labels[i] for i in matched], [splits[i] for i in matched])
+    row_of = {names[k]: matched[k] for k in kept}
+    used = {column, label_column, split_column or "split"}
+    others = [name for name in table.columns if name not in used]
+    meta = read_meta(table, others)
+    empty = {name: math.nan if isinstance(meta[0][name], float) else "" for name in others}
+    has_splits = split_column is not None or "split" in table.columns
+    joined = []
+    for s in samples:
+        row = row_of.get(s.path)
+        label = labels[row] or None if row is not None else None
+        split = (splits[row] if row is not None else "") if has_splits else s.split
+        extra = {**s.meta, **(meta[row] if row is not None else empty)}
+        joined.append(Sample(s.path, s.source, label, split, extra, s.fault))
+    notes.append(
+        f"{table.where}: {len(row_of)} of {len(samples)} images have a row; "
+        f"{len(values) - len(matched)} rows name no image."
+    )
+    return joined, notes + repeated

@@ -1,0 +1,206 @@
+"""What a sample's source holds: a source in, its bytes or pixels, their key, and the image out.
+
+Three steps, so that a pipeline can hash a file, find its feature in the cache, and never decode it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .color import BadImage
+from .decode import MAX_PIXELS, decode, from_pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# An encoded image of `MAX_PIXELS` in 32-bit floats needs 1.2 GB. A file beyond this is a film or a
+# disk image under a wrong name, and reading it would only fill the memory.
+MAX_BYTES = 2 * 1024**3
+
+
+def read(source: str) -> bytes:
+    """Read a regular file once, whole, and never wait for it.
+
+    Parameters
+    ----------
+    source : str
+        Path for `os.open`.
+
+    Returns
+    -------
+    bytes
+        What the file held at one moment.
+
+    Raises
+    ------
+    BadImage
+        If it is missing, forbidden, no regular file, too large, or changes while it is read.
+    """
+    try:
+        for _ in range(2):
+            data, same = _read_once(source)
+            if same:
+                return data
+    except OSError as error:
+        raise BadImage(_os_reason(error, source)) from error
+    except ValueError as error:  # a NUL in the path: no system has such a file
+        raise BadImage("no such file") from error
+    except MemoryError as error:
+        raise BadImage("a file that needs more memory than there is") from error
+    raise BadImage("changed while read")
+
+
+def _read_once(source: str) -> tuple[bytes, bool]:
+    # Twice: opening a device can have effects of its own, and between `stat` and `open` the path
+    # may have become a FIFO, which O_NONBLOCK opens without waiting for a writer.
+    _check_regular(os.stat(source))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(source, flags | getattr(os, "O_CLOEXEC", 0)), "rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
+        _check_regular(before)
+        data = file.readall()
+        after = os.fstat(file.fileno())
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    return data, same
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImage("not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise BadImage(
+            f"{status.st_size / 1024**3:.1f} GiB, over the limit of {MAX_BYTES / 1024**3:.0f} GiB"
+        )
+
+
+def _os_reason(error: OSError, source: str) -> str:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "broken link" if os.path.islink(source) else "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission"
+    if error.errno == errno.ELOOP:
+        return "broken link"
+    name = errno.errorcode.get(error.errno or 0, "error")
+    return f"cannot be read: {name}, {error.strerror or error}"
+
+
+def payload(source: Any) -> bytes | np.ndarray:
+    """Fetch what is hashed and decoded: the bytes of a file, or pixels.
+
+    Parameters
+    ----------
+    source : str, bytes, ndarray, PIL.Image.Image, torch.Tensor or callable
+        A sample's source. A callable takes no argument and returns one of the others.
+
+    Returns
+    -------
+    bytes or ndarray
+        Encoded bytes; or an array, for a PIL image its upright RGB pixels (h, w, 3) uint8.
+
+    Raises
+    ------
+    BadImage
+        If there is nothing to decode.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read(os.fspath(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if is_tensor(source):
+        return tensor_pixels(source)
+    if isinstance(source, np.ndarray):
+        return source
+    if callable(source) and not hasattr(source, "getexif"):
+        try:
+            produced = source()
+        except BadImage:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise BadImage(f"its data set raised {type(error).__name__}: {text}") from error
+        return payload(produced)
+    return np.asarray(from_pixels(source))
+
+
+def key_of(content: bytes | np.ndarray) -> bytes:
+    r"""Give the key of a payload: BLAKE3 of the encoded bytes, or of dtype, shape and pixels.
+
+    Parameters
+    ----------
+    content : bytes or ndarray
+        What `payload` returned.
+
+    Returns
+    -------
+    bytes of length 32
+        For an array the digest of ``"<u2(4,6)\n"`` (type in NumPy's notation, little-endian, and
+        shape) followed by its values in C order.
+
+    Examples
+    --------
+    >>> len(key_of(np.zeros((4, 6), dtype=np.uint16)))
+    32
+    """
+    from blake3 import blake3
+
+    if isinstance(content, bytes):
+        return blake3(content).digest()
+    # The same numbers on a big-endian machine, or from a big-endian file, are the same pixels.
+    little = np.ascontiguousarray(content, dtype=content.dtype.newbyteorder("<"))
+    shape = ",".join(str(side) for side in content.shape)
+    digest = blake3(f"{little.dtype.str}({shape})\n".encode())
+    return digest.update(little.reshape(-1).view(np.uint8).data).digest()
+
+
+def to_image(content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a payload to an upright RGB image.
+
+    Parameters
+    ----------
+    content : bytes or ndarray
+        What `payload` returned.
+    max_pixels : int, default 100_000_000
+        Largest width times height.
+
+    Returns
+    -------
+    PIL.Image.Image of mode RGB
+
+    Raises
+    ------
+    BadImage
+        If it is no whole image of a kind that can be read here.
+    """
+    if isinstance(content, bytes):
+        return decode(content, max_pixels=max_pixels)
+    return from_pixels(content, max_pixels=max_pixels)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a torch tensor, told without importing torch."""
+    return any(
+        cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(value).__mro__
+    )
+
+
+def tensor_pixels(tensor: Any) -> np.ndarray:
+    """Turn a uint8 tensor (c, h, w) or (h, w) into an array with channels last.
+
+    Raises
+    ------
+    BadImage
+        If it is a float tensor: it may be normalised already, and then its pixels are lost.
+    """
+    values = tensor.detach().cpu().numpy()
+    if values.dtype != np.uint8:
+        raise BadImage(
+            f"a tensor of type {values.dtype}: already normalised? Give PIL images or uint8"
+        )
+    if values.ndim == 3 and values.shape[0] in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    return np.ascontiguousarray(values)

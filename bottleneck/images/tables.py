@@ -1,0 +1,133 @@
+"""Tables of images: a table in, a sample for each row out; nothing is read but the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import InputError
+from ..paths import escape
+from .columns import (
+    choose_label_column,
+    choose_path_column,
+    no_labels_note,
+    read_meta,
+    read_splits,
+)
+from .folders import file_fault
+from .layout import relative
+from .lookup import Lookup
+from .sample import Sample
+from .tabular import Table
+
+
+def samples_of(
+    table: Table,
+    base: str,
+    *,
+    path_column: str | None,
+    label_columns: Sequence[str],
+    split_column: str | None,
+) -> tuple[list[Sample], str, list[int], list[str]]:
+    """Read a table's rows as samples.
+
+    Parameters
+    ----------
+    table : Table
+    base : str
+        Absolute folder that relative paths start from.
+    path_column, label_columns, split_column
+        As the options of the command; None and empty find the columns by their names.
+
+    Returns
+    -------
+    samples : list of Sample
+        In the order of the rows.
+    root : str
+        `base`, or the common parent where paths leave it.
+    rows : list of int
+        Which row each sample came from.
+    notes : list of str
+
+    Raises
+    ------
+    InputError
+        If columns, splits or labels contradict each other, or one id names two files.
+    """
+    label_column = choose_label_column(table, label_columns)
+    lookup = Lookup(base)
+    column, find, notes = choose_path_column(
+        table, path_column, lookup.find, lookup.find_below, base
+    )
+    values = table.column(column)
+    splits = read_splits(table, split_column)
+    labels = table.column(label_column) if label_column else [""] * len(values)
+    if not label_column:
+        notes.append(no_labels_note(table))
+    table.fail(
+        f"rows without a value in the column {column}",
+        [i for i, value in enumerate(values) if not value],
+        expected="a path in each row",
+    )
+    found = [find(value) for value in values]
+    two = [i for i, files in enumerate(found) if len(files) > 1]
+    table.fail(
+        f"two files for one id: {two and found[two[0]]}",
+        two,
+        expected="one",
+        next=f"write the suffix, or the folder, in the column {column}",
+    )
+    paths = [
+        files[0] if files else lookup.absolute(v) for files, v in zip(found, values, strict=True)
+    ]
+    root = _root(paths, base, table)
+    if root != base:
+        notes.append(f"{table.where}: paths leave {base}, so they are relative to {root}.")
+    rows, repeated = once(table, paths, labels, splits)
+    notes += repeated
+    used = {column, label_column, split_column or "split"}
+    meta = read_meta(table, [name for name in table.columns if name not in used])
+    samples = []
+    for i in rows:
+        fault = None if found[i] else "no such file"
+        if found[i] and os.path.islink(paths[i]):
+            fault = file_fault(paths[i])
+        name = escape(relative(paths[i], root))
+        samples.append(Sample(name, paths[i], labels[i] or None, splits[i], meta[i], fault))
+    return samples, root, rows, notes
+
+
+def _root(paths: list[str], base: str, table: Table) -> str:
+    inside = os.path.join(base, "")
+    if all(path.startswith(inside) for path in paths):
+        return base
+    try:
+        return os.path.commonpath([base, *(os.path.dirname(path) for path in paths)])
+    except ValueError as error:  # Windows: several drives
+        raise InputError(
+            "the paths lie on several drives",
+            expected="one folder that holds them all",
+            where=table.where,
+            next="split the table by drive",
+        ) from error
+
+
+def once(
+    table: Table, paths: list[str], labels: list[str], splits: list[str]
+) -> tuple[list[int], list[str]]:
+    """Pick the rows that count, each path's first; rows that contradict each other are an error."""
+    first: dict[str, int] = {}
+    again = 0
+    for i, path in enumerate(paths):
+        j = first.setdefault(path, i)
+        again += j != i
+        for kind, values in (("labels", labels), ("splits", splits)):
+            if values[j] != values[i]:
+                table.fail(
+                    f"one path with two {kind}, {values[j]!r} and {values[i]!r}: {path}",
+                    [j, i],
+                    expected="one",
+                    next="delete the wrong row",
+                )
+    note = f"{table.where}: {again} rows repeat the path of another and count once."
+    return list(first.values()), [note] if again else []

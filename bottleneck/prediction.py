@@ -1,0 +1,393 @@
+"""`predict` and `score`: a probe and new images in, a row per input or metrics out."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import extras
+from .backbones import registry
+from .cache.export import safe_text, safe_path
+from .cache.features import Features
+from .cache.features import open as open_features
+from .cache.recipe import recipe_conflict
+from .errors import FitError, InputError, RecipeError
+from .extraction import job
+from .extraction.api import find_images
+from .extraction.options import split_options
+from .images.sample import ImageSet
+from .reporter import Reporter, Silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .probe import Probe
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per input, in input order; inputs that could not be used included.
+
+    Attributes
+    ----------
+    paths : list of str
+        Relative to the root of the images.
+    labels : list of str or None
+        The most probable class; None for a quarantined input.
+    probabilities : ndarray of shape (n, k), float64
+        Columns in the order of `classes`; NaN for a quarantined input.
+    classes : list of str
+    reasons : list of str or None
+        Why an input could not be used.
+    ignored : int
+        Files that are no images.
+    """
+
+    paths: list[str]
+    labels: list[str | None]
+    probabilities: np.ndarray
+    classes: list[str]
+    reasons: list[str | None]
+    ignored: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def predicted(self) -> int:
+        """Inputs with a label."""
+        return sum(reason is None for reason in self.reasons)
+
+    @property
+    def quarantined(self) -> int:
+        """Inputs without one."""
+        return len(self) - self.predicted
+
+    def columns(self) -> list[str]:
+        """Names of the table's columns."""
+        return [
+            "path",
+            "status",
+            "label",
+            "probability",
+            *(f"p_{name}" for name in self.classes),
+            "reason",
+        ]
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Values of each row of the table; None where there is none."""
+        for i, path in enumerate(self.paths):
+            if self.reasons[i] is None:
+                p = [float(value) for value in self.probabilities[i]]
+                yield [path, "ok", self.labels[i], max(p), *p, None]
+            else:
+                yield [path, "quarantined", None, None, *[None] * len(self.classes), self.reasons[i]]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a data frame. Needs the extra ``pandas``."""
+        pandas = extras.require("pandas", purpose="Predictions.to_pandas")
+        return pandas.DataFrame(list(self.rows()), columns=self.columns())
+
+    def to_csv(self) -> str:
+        """The table as CSV: one header line, floats with all their digits.
+
+        A path that a spreadsheet would run as a formula begins with ``./``, a label or reason with
+        an apostrophe.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([safe_text(name) for name in self.columns()])
+        for path, status, label, *numbers, reason in self.rows():
+            writer.writerow(
+                [
+                    safe_path(path),
+                    status,
+                    safe_text(label or ""),
+                    *("" if x is None else repr(x) for x in numbers),
+                    safe_text(reason or ""),
+                ]
+            )
+        return text.getvalue()
+
+    def to(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table by suffix: ``.csv``, ``.jsonl`` or ``.parquet``.
+
+        Raises
+        ------
+        InputError
+            For another suffix.
+        MissingExtraError
+            For ``.parquet`` without pyarrow.
+        """
+        from .cache.atomic import replace_atomically
+
+        target = Path(path)
+        if target.suffix == ".csv":
+            content = self.to_csv().encode()
+        elif target.suffix == ".jsonl":
+            names = self.columns()
+            lines = (json.dumps(dict(zip(names, row, strict=True))) for row in self.rows())
+            content = "".join(f"{line}\n" for line in lines).encode()
+        elif target.suffix == ".parquet":
+            content = self._parquet()
+        else:
+            raise InputError(
+                f"{target.name} has the suffix {target.suffix!r}",
+                expected=".csv, .jsonl or .parquet",
+                where="-o",
+            )
+        with replace_atomically(target) as file:
+            file.write(content)
+        return target
+
+    def _parquet(self) -> bytes:
+        pyarrow = extras.require("pyarrow", purpose="Writing .parquet")
+        import pyarrow.parquet
+
+        columns = list(zip(*self.rows(), strict=True))
+        kinds = [pyarrow.string()] * 3 + [pyarrow.float64()] * (1 + len(self.classes))
+        table = pyarrow.table(
+            [pyarrow.array(c, k) for c, k in zip(columns, [*kinds, pyarrow.string()], strict=True)],
+            names=self.columns(),
+        )
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer)
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        shown = list(self.rows())[:10]
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_cell(x))}</td>" for x in row) + "</tr>"
+            for row in shown
+        )
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns())
+        more = f"<p>{len(self) - 10} more rows</p>" if len(self) > 10 else ""
+        return f"<table><tr>{head}</tr>{cells}</table>{more}"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def predict(
+    probe: Probe,
+    images: Any,
+    *,
+    features: Features | str | os.PathLike[str] | None = None,
+    reporter: Reporter | None = None,
+    root: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    **options: Any,
+) -> Predictions:
+    """Labels and probabilities of new images.
+
+    Recipe and preprocessing come from the probe, so they cannot differ from those it was fitted on.
+
+    Parameters
+    ----------
+    probe : Probe
+    images : Features, path of a feature file, or anything `extract` takes
+    features : Features or path, optional
+        A cache of the same recipe: what it holds is not computed again.
+    reporter : Reporter, optional
+    root, path_column : optional
+        For a table of images.
+    **options
+        ``weights`` (where the backbone's file is), ``engine, device, batch_size, workers``.
+
+    Returns
+    -------
+    Predictions
+
+    Raises
+    ------
+    RecipeError
+        If features were made by another recipe than the probe's.
+    WeightsError
+        If the backbone's weights, by their hash, are not on this machine.
+    """
+    stored = _as_features(images)
+    if stored is not None:
+        _require_recipe(probe, stored, "the features")
+        return _of_features(probe, stored)
+    found = find_images(images, root=root, path_column=path_column)
+    extracted = _extract(probe, found, features, reporter or Silent(), options)
+    return _in_input_order(probe, found, extracted.features)
+
+
+def score(
+    probe: Probe,
+    images: Any,
+    *,
+    features: Features | str | os.PathLike[str] | None = None,
+    reporter: Reporter | None = None,
+    labels: Any = None,
+    root: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Metrics of a kept probe on other labelled images.
+
+    Parameters
+    ----------
+    probe : Probe
+    images : Features, path of a feature file, or anything `extract` takes
+    features, reporter, root, path_column
+        See `predict`.
+    labels, label_column, split_column
+        See `extract`. All labelled images are scored, whatever their split.
+    **options
+        See `predict`.
+
+    Returns
+    -------
+    dict
+        ``n, metrics, baseline, confusion, per_class, notes``, and the counts ``seen, predicted,
+        quarantined, ignored``.
+
+    Raises
+    ------
+    FitError
+        If there are no labels, or labels the probe does not know.
+    """
+    reporter = reporter or Silent()
+    stored = _as_features(images)
+    ignored = 0
+    if stored is None:
+        found = find_images(
+            images,
+            labels=labels,
+            root=root,
+            path_column=path_column,
+            label_column=label_column,
+            split_column=split_column,
+        )
+        ignored = found.ignored
+        stored = _extract(probe, found, features, reporter, options).features
+    else:
+        _require_recipe(probe, stored, "the features")
+    result = _score_features(probe, stored)
+    for note in result["notes"]:
+        reporter.note(note)
+    quarantined = len(stored.quarantine)
+    return {
+        "seen": len(stored) + quarantined,
+        "predicted": len(stored),
+        "quarantined": quarantined,
+        "ignored": ignored,
+        **result,
+    }
+
+
+def _as_features(images: Any) -> Features | None:
+    """Features, or the file of features that a path names; None for images."""
+    if isinstance(images, Features):
+        return images
+    if isinstance(images, list | tuple) and len(images) == 1:
+        return _as_features(images[0])
+    if isinstance(images, str | os.PathLike) and Path(images).suffix in (".h5", ".hdf5"):
+        return open_features(images)
+    return None
+
+
+def _require_recipe(probe: Probe, features: Features, what: str) -> None:
+    if features.fingerprint != probe.fingerprint:
+        conflict = recipe_conflict(features.recipe, probe.recipe, str(features.file or what))
+        backbone = probe.recipe.get("backbone", "BACKBONE")
+        raise RecipeError(
+            f"the probe was fitted on other features than those of {features.file or what}",
+            expected=conflict.expected,
+            next=f"bottleneck extract IMAGES --backbone {backbone} makes features that fit",
+        )
+
+
+def _extract(
+    probe: Probe,
+    found: ImageSet,
+    features: Features | str | os.PathLike[str] | None,
+    reporter: Reporter,
+    options: dict[str, Any],
+) -> job.Extraction:
+    reuse = None
+    if features is not None:
+        reuse = features if isinstance(features, Features) else open_features(features)
+        _require_recipe(probe, reuse, "--features")
+    if probe.recipe.get("modality") != "image":
+        raise RecipeError(
+            "the probe was fitted on features from arrays, not on images",
+            next="give bp.Features.from_arrays(...) of the same kind, or probe.predict_proba(X)",
+        )
+    for note in found.notes:
+        reporter.note(note)
+    recipe_options, run_options = split_options(options)
+    backbone = registry.from_recipe(probe.recipe, weights=recipe_options.weights)
+    return job.extract_to_memory(found, backbone, run_options, reporter, reuse=reuse)
+
+
+def _of_features(probe: Probe, features: Features) -> Predictions:
+    probabilities = _in_blocks(probe, features)
+    labels = [probe.classes[i] for i in probabilities.argmax(axis=1)]
+    bad = features.quarantine
+    nothing = np.full((len(bad), len(probe.classes)), np.nan)
+    return Predictions(
+        paths=[*features.paths, *(path for path, _ in bad)],
+        labels=[*labels, *[None] * len(bad)],
+        probabilities=np.concatenate([probabilities, nothing]),
+        classes=probe.classes,
+        reasons=[*[None] * len(labels), *(reason for _, reason in bad)],
+    )
+
+
+def _in_blocks(probe: Probe, features: Features, rows: int = 8192) -> np.ndarray:
+    """Probabilities of all rows, read block by block."""
+    blocks = [
+        probe.predict_proba(features.features[start : start + rows])
+        for start in range(0, len(features), rows)
+    ]
+    return np.concatenate([np.empty((0, len(probe.classes))), *blocks])
+
+
+def _in_input_order(probe: Probe, found: ImageSet, features: Features) -> Predictions:
+    by_path = _of_features(probe, features)
+    place = {path: i for i, path in enumerate(by_path.paths)}
+    # found.order[i] is the place in the user's order of the i-th sample by path.
+    order = np.argsort(np.asarray(found.order, np.int64), kind="stable")
+    rows = [place[found.samples[i].path] for i in order]
+    return Predictions(
+        paths=[by_path.paths[i] for i in rows],
+        labels=[by_path.labels[i] for i in rows],
+        probabilities=by_path.probabilities[rows],
+        classes=by_path.classes,
+        reasons=[by_path.reasons[i] for i in rows],
+        ignored=found.ignored,
+    )
+
+
+def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
+    from .evaluate.scoring import score as score_predictions
+
+    labelled = np.flatnonzero(features.y >= 0)
+    unknown = sorted({c for c in features.labels[labelled] if c not in probe.classes})
+    if not len(labelled) or unknown:
+        raise FitError(
+            f"the probe does not know the classes {', '.join(unknown)}"
+            if unknown
+            else "none of the images has a label",
+            expected=f"labels among {', '.join(probe.classes)}",
+            next="check the folder names or --label-column; `bottleneck predict` needs no labels",
+        )
+    number = {name: i for i, name in enumerate(probe.classes)}
+    y = np.array([number[c] for c in features.labels[labelled]])
+    probabilities = _in_blocks(probe, features.subset(labelled))
+    return score_predictions(probabilities, y, probe.classes)

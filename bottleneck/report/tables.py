@@ -1,0 +1,322 @@
+"""Results as tables for people, on stdout. What they show comes ready from the other parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from ..cache.features import Features
+    from ..extraction.dry import Plan
+    from ..extraction.job import Extraction
+    from ..probe import Probe
+
+_SHOWN = 5
+_LARGEST_CONFUSION = 12
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str, title: str = "") -> Table:
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        table.add_column(Text(printable(name)), justify="left" if i == 0 else "right")
+    return table
+
+
+def _line(text: str) -> None:
+    _console().print(Text(printable(text)))
+
+
+def plural(n: int, noun: str) -> str:
+    """A count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "image"), plural(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def show_extraction(result: Extraction, *, verbose: bool) -> None:
+    """Counts that add up, and what was quarantined."""
+    f = result.features
+    n, d = f.features.shape
+    _line(
+        f"{plural(result.seen, 'image')} seen: {result.computed:,} computed, {result.reused:,} reused, "
+        f"{result.quarantined:,} quarantined"
+    )
+    others = []
+    if result.ignored:
+        others.append(f"{plural(result.ignored, 'other file')} ignored")
+    if result.removed:
+        others.append(f"{plural(result.removed, 'row')} removed, because the image is gone")
+    if others:
+        _line("; ".join(others))
+    show_quarantine(f.quarantine, verbose=verbose)
+    show_classes(f)
+    speed = f"{result.seen / max(result.seconds, 1e-9):,.0f} images/s"
+    state = "" if result.written else ", unchanged"
+    _line(f"{n:,} x {d:,} features, {result.seconds:.1f} s ({speed}): {result.output}{state}")
+
+
+def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = False) -> None:
+    """Paths and reasons, five of them unless `verbose`."""
+    shown = quarantine if verbose else quarantine[:_SHOWN]
+    for path, reason in shown:
+        _line(f"  {path}: {reason}")
+    if len(quarantine) > len(shown):
+        _line(f"  and {len(quarantine) - len(shown)} more (--verbose lists them)")
+
+
+def show_classes(features: Features) -> None:
+    """How many images of each class are in each split."""
+    counts = Counter(zip(features.splits, features.y.tolist(), strict=True))
+    splits = [s for s in ("train", "val", "test", "") if any(s == key[0] for key in counts)]
+    if not features.classes:
+        _line("no labels")
+        return
+    table = _table("class", *(s or "images" for s in splits))
+    order = [*range(len(features.classes)), -1]
+    for i in order[:20]:
+        numbers = [counts[(s, i)] for s in splits]
+        if any(numbers):
+            name = features.classes[i] if i >= 0 else "(unlabelled)"
+            table.add_row(Text(printable(name)), *(f"{x:,}" for x in numbers))
+    _console().print(table)
+    if len(order) > 20:
+        _line(f"  and {len(order) - 20} more classes")
+
+
+def show_plan(plan: Plan) -> None:
+    """What an extraction would do."""
+    _line(
+        f"{plural(plan.seen, 'image')} seen: {plan.to_compute:,} to compute, {plan.reused:,} reused, "
+        f"{plan.unreadable:,} unreadable; {plan.ignored:,} other files ignored, "
+        f"{plan.removed:,} rows to be removed"
+    )
+    from ..cache.atomic import size
+
+    if plan.images_per_second:
+        _line(
+            f"about {_duration(plan.seconds)} at {plan.images_per_second:,.0f} images/s "
+            f"(engine {plan.engine}, measured on some of them), {size(plan.disk_bytes)} of disk"
+        )
+    _line(f"nothing was computed or written; the output would be {plan.output}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+PROTOCOLS = {
+    "holdout": "scored once on images that neither the fit nor the choice saw",
+    "nested": "nested cross-validation: every image scored by a fit and a choice that never saw it",
+}
+
+
+def show_fit(probe: Probe, output: Path, seconds: float) -> None:
+    """The score with its interval beside the baseline, and which protocol gave it."""
+    show_probe(probe)
+    _line(f"{seconds:.1f} s: {output}")
+
+
+def show_probe(probe: Probe) -> None:
+    """What a probe is and how good."""
+    params = ", ".join(f"{name} = {_number(value)}" for name, value in probe.params.items())
+    _line(
+        f"{probe.head}{f' ({params})' if params else ''}, {plural(len(probe.classes), 'class')[:-1]}es, "
+        f"trained on {plural(probe.n_train, 'image')}"
+    )
+    _line(
+        f"{probe.protocol}: {plural(probe.n_test, 'image')} "
+        f"{PROTOCOLS[probe.protocol.partition('-')[0]]}"
+    )
+    show_metrics(probe.metrics, probe.baseline)
+    show_per_class(probe.per_class)
+    show_confusion(probe.confusion.tolist(), probe.classes)
+
+
+def show_score(found: dict[str, Any], classes: list[str]) -> None:
+    """Metrics of a kept probe on other data."""
+    _line(f"{plural(found['n'], 'labelled image')} scored")
+    show_metrics(found["metrics"], found["baseline"])
+    show_per_class(found["per_class"])
+    show_confusion(found["confusion"].tolist(), classes)
+
+
+def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]]) -> None:
+    """Each metric with its 95 % interval, next to always answering with the largest class."""
+    table = _table("", "score", "95 % interval", "majority class", "interval by")
+    for name, m in metrics.items():
+        table.add_row(
+            name.replace("_", " "),
+            f"{m['value']:.3f}",
+            f"{m['low']:.3f} to {m['high']:.3f}",
+            f"{baseline[name]['value']:.3f}",
+            Text(str(m["method"]), style="dim"),
+        )
+    _console().print(table)
+
+
+def show_per_class(per_class: list[dict[str, Any]]) -> None:
+    """Precision, recall and F1 of each class."""
+    table = _table("class", "precision", "recall", "F1", "images")
+    for each in per_class[:20]:
+        table.add_row(
+            Text(printable(str(each["class"]))),
+            *(_share(each[name]) for name in ("precision", "recall", "f1")),
+            f"{each['n']:,}",
+        )
+    _console().print(table)
+    if len(per_class) > 20:
+        _line(f"  and {len(per_class) - 20} more classes (--json has them)")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.3f}"
+
+
+def show_confusion(confusion: list[list[int]], classes: list[str]) -> None:
+    """The confusion matrix; for many classes the pairs that are confused most."""
+    if len(classes) > _LARGEST_CONFUSION:
+        pairs = [
+            (count, classes[i], classes[j])
+            for i, row in enumerate(confusion)
+            for j, count in enumerate(row)
+            if i != j and count
+        ]
+        table = _table("true class", "taken for", "images", title="confused most")
+        for count, truth, answer in sorted(pairs, reverse=True)[:10]:
+            table.add_row(Text(printable(truth)), Text(printable(answer)), f"{count:,}")
+        _console().print(table)
+        return
+    table = _table("true \\ predicted", *classes)
+    for name, row in zip(classes, confusion, strict=True):
+        cells = [
+            Text(f"{count:,}", style="bold" if name == other else "" if count else "dim")
+            for other, count in zip(classes, row, strict=True)
+        ]
+        table.add_row(Text(printable(name)), *cells)
+    _console().print(table)
+
+
+def show_backbones(found: list[dict[str, Any]]) -> None:
+    """One line for each backbone."""
+    table = _table(
+        "name", "features", "input", "parameters", "GMACs", "top-1", "weights", "licence", "here"
+    )
+    for b in found:
+        table.add_row(
+            b["name"],
+            f"{b['feature_size']:,}",
+            "x".join(map(str, b["input_size"])),
+            f"{b['parameters'] / 1e6:.1f} M",
+            f"{b['gmacs']:.2f}",
+            f"{b['top1']:.1f} %",
+            b["weights"],
+            b["licence"],
+            "yes" if b["here"] else "no",
+        )
+    _console().print(table)
+    for b in found:
+        _line(f"{b['name']}: {b['penultimate']} ({b['source']})")
+    if not found:
+        _line("no backbone matches")
+
+
+def describe_features(features: Features) -> dict[str, Any]:
+    """What a feature file holds, as data for ``info --json``."""
+    counts = Counter(features.labels.tolist())
+    return {
+        "format": "bottleneck-features",
+        "file": str(features.file),
+        "features": [int(x) for x in features.features.shape],
+        "fingerprint": features.fingerprint,
+        "recipe": features.recipe,
+        "environment": features.environment,
+        "root": features.root,
+        "classes": {name: counts[name] for name in features.classes},
+        "unlabelled": counts[None],
+        "splits": dict(Counter(features.splits.tolist())),
+        "meta": sorted(features.meta),
+        "quarantine": [{"path": p, "reason": r} for p, r in features.quarantine],
+    }
+
+
+def show_features(features: Features, data: dict[str, Any], *, verbose: bool) -> None:
+    """What a feature file holds."""
+    n, d = data["features"]
+    recipe, environment = data["recipe"], data["environment"]
+    weights = str(recipe.get("weights_sha256", ""))[:12]
+    table = _table("", "")
+    table.columns[1].justify = "left"
+    lines = [
+        ("features", f"{n:,} x {d:,}, fingerprint {data['fingerprint'][:12]}"),
+        ("backbone", f"{recipe.get('backbone', 'none: from arrays')}, weights {weights or 'none'}"),
+        ("preprocessing", _preprocessing(recipe.get("preprocessing") or {})),
+        ("computed by", _environment(environment)),
+        ("images", data["root"] or "from memory"),
+        ("other columns", ", ".join(data["meta"])),
+        ("quarantined", str(len(data["quarantine"])) if data["quarantine"] else ""),
+    ]
+    for name, value in lines:
+        if value:
+            table.add_row(name, Text(printable(value)))
+    _console().print(table)
+    show_quarantine(features.quarantine, verbose=verbose)
+    show_classes(features)
+    if "output" in data:
+        _line(f"written: {data['output']}")
+
+
+def _preprocessing(p: dict[str, Any]) -> str:
+    if not p:
+        return ""
+    crop = "x".join(str(x) for x in p["crop"])
+    return f"{p['interpolation']} resize to {p['resize']}, {p['framing']} {crop}, mean {p['mean']}, std {p['std']}"
+
+
+def _environment(environment: dict[str, Any]) -> str:
+    if not environment:
+        return ""
+    versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
+    return f"{environment.get('engine')} on {environment.get('device')}, batches of {environment.get('batch_size')} ({versions})"
+
+
+def describe_probe(probe: Probe) -> dict[str, Any]:
+    """What a probe holds, as data for ``info --json``."""
+    names = (
+        "head",
+        "params",
+        "classes",
+        "protocol",
+        "n_train",
+        "n_test",
+        "seed",
+        "metrics",
+        "baseline",
+        "per_class",
+        "notes",
+        "recipe",
+        "fingerprint",
+    )
+    data = {name: getattr(probe, name) for name in names}
+    return {"format": "bottleneck-probe", **data, "confusion": probe.confusion.tolist()}
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

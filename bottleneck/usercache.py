@@ -1,0 +1,56 @@
+"""The folder of this user for what can be made again: exported networks, small look-up files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import platformdirs
+
+
+def folder(*parts: str) -> Path:
+    """A folder below the user's cache, made if it is not there.
+
+    Parameters
+    ----------
+    *parts : str
+        Names below it, for example ``"networks"``.
+
+    Returns
+    -------
+    pathlib.Path
+        Below ``BOTTLENECK_CACHE_DIR`` where that is set, else where the system keeps caches
+        (``~/.cache/bottleneck-probe`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%``
+        on Windows).
+    """
+    base = os.environ.get("BOTTLENECK_CACHE_DIR") or platformdirs.user_cache_dir(
+        "bottleneck-probe", appauthor=False
+    )
+    path = Path(base).expanduser().absolute().joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file below the cache so that no other process ever reads half of it."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def files() -> list[Path]:
+    """Everything in the cache, in order."""
+    return sorted(path for path in folder().rglob("*") if path.is_file())
+
+
+def clear() -> tuple[int, int]:
+    """Remove everything in the cache; how many files that was, and their bytes."""
+    found = files()
+    freed = sum(path.stat().st_size for path in found)
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found), freed

@@ -1,0 +1,81 @@
+"""A reader and a checker written from cache/README.md, with h5py and blake3 alone."""
+
+import json
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+from blake3 import blake3
+
+README = Path(__file__).parents[2] / "cache" / "README.md"
+
+
+def test_the_example_in_the_specification_runs(written, monkeypatch):
+    path, features, rows = written(name="photos-resnet50.h5")
+    monkeypatch.chdir(path.parent)
+    code = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)[1]
+    names: dict = {}
+    exec(code, names)
+    np.testing.assert_array_equal(names["X"], features)
+    np.testing.assert_array_equal(names["y"], rows.labels)
+    assert names["paths"].tolist() == rows.paths
+    assert names["classes"].tolist() == rows.classes
+    assert names["train"].tolist() == [split == "train" for split in rows.splits]
+
+
+def test_every_dataset_has_the_type_and_the_checksums_of_the_specification(written):
+    path, _, _ = written(n=5000, d=3)
+    with h5py.File(path) as f:
+        found = {}
+        f.visititems(lambda name, item: found.update({name: item}))
+        data = {
+            name: item
+            for name, item in found.items()
+            if isinstance(item, h5py.Dataset) and not name.startswith("checksums/")
+        }
+        assert {name: (item.shape, item.dtype.kind) for name, item in data.items()} == {
+            "features": ((5000, 3), "f"),
+            "keys": ((5000, 32), "u"),
+            "paths": ((5000,), "O"),
+            "labels": ((5000,), "i"),
+            "splits": ((5000,), "O"),
+            "classes": ((2,), "O"),
+            "meta/weight": ((5000,), "f"),
+            "meta/folder": ((5000,), "O"),
+            "quarantine/paths": ((1,), "O"),
+            "quarantine/reasons": ((1,), "O"),
+        }
+        assert f["features"].chunks is None
+        sums = {"attributes": f["checksums/attributes"][:]}
+        for name, item in data.items():
+            sums[name] = f["checksums"][name][:]
+            rows_of_a_block = int(f["checksums"][name].attrs["rows"])
+            for i, digest in enumerate(sums[name]):
+                block = item[i * rows_of_a_block : (i + 1) * rows_of_a_block]
+                if item.dtype.kind == "O":
+                    lengths = b"".join(len(text).to_bytes(4, "little") for text in block)
+                    raw = lengths + b"".join(block)
+                else:
+                    raw = block.tobytes()
+                assert blake3(raw).digest() == digest.tobytes()
+            assert len(sums[name]) == -(-len(item) // rows_of_a_block)
+        names = ["format", "format_version", "recipe", "environment", "fingerprint", "root"]
+        names.append("created_by")
+        texts = [str(f.attrs[name]).encode() for name in names]
+        lengths = b"".join(len(text).to_bytes(4, "little") for text in texts)
+        assert blake3(lengths + b"".join(texts)).digest() == sums["attributes"].tobytes()
+        joined = b"".join(
+            name.encode() + b"\0" + sums[name].tobytes() for name in sorted(sums, key=str.encode)
+        )
+        assert f["checksums"].attrs["content"] == blake3(joined).hexdigest()
+        assert f["checksums"].attrs["algorithm"] == "blake3"
+
+
+def test_the_fingerprint_is_that_of_the_specification(written):
+    path, _, _ = written()
+    with h5py.File(path) as f:
+        recipe = json.loads(f.attrs["recipe"])
+        recipe["output"] = recipe.pop("outputs")[0]
+        text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert f.attrs["fingerprint"] == blake3(text.encode()).hexdigest()

@@ -1,0 +1,343 @@
+"""Tables of images: what is written is what counts, and contradictions are errors with lines."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bottleneck_probe.errors import InputError
+from bottleneck_probe.images import lookup, tables, tabular
+from bottleneck_probe.images.find import find
+from bottleneck_probe.images.tabular import read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+Tree = Callable[..., Path]
+
+
+def table(root: Path, text: str | bytes, name: str = "table.csv") -> Path:
+    path = root / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def rows(found: object) -> dict[str, tuple[str | None, str]]:
+    return {s.path: (s.label, s.split) for s in found.samples}
+
+
+def test_path_label_split_and_the_rest(tree: Tree):
+    root = tree("a/1.jpg", "a/2.jpg", "3.jpg")
+    text = "split,path,label,age,patient,note\nTrain,a/2.jpg,ants,3.5,007,x\n"
+    text += "DEV,3.jpg,,,012,\n,a/1.jpg,bees,-2,1,é\n"
+    found = find(table(root, text))
+    assert (found.root, found.name, found.order) == (str(root), "table", [1, 2, 0])
+    assert rows(found) == {
+        "3.jpg": (None, "val"),
+        "a/1.jpg": ("bees", ""),
+        "a/2.jpg": ("ants", "train"),
+    }
+    first, second, third = (s.meta for s in found.samples)
+    assert math.isnan(first["age"])
+    assert (second["age"], third["age"]) == (-2.0, 3.5)
+    assert [m["patient"] for m in (first, second, third)] == ["012", "1", "007"]
+    assert [m["note"] for m in (first, second, third)] == ["", "é", "x"]
+    assert found.notes == []
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "None", "nan", "007", "1.0", "1", " x ", "a;b"])
+def test_labels_are_text_as_written(tree: Tree, label: str):
+    root = tree("1.jpg", "2.jpg")
+    found = find(table(root, f"path,label\n1.jpg,{label}\n2.jpg,\n"))
+    assert [s.label for s in found.samples] == [label, None]
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("delimiter", [b",", b";", b"\t"], ids=["comma", "semicolon", "tab"])
+def test_spellings_of_csv(tree: Tree, bom: bytes, end: bytes, delimiter: bytes):
+    root = tree("a,;1.jpg", "2.jpg")
+    lines = [b"path,label", b'"a,;1.jpg",ants', b"2.jpg,bees", b""]
+    text = bom + end.join(
+        line.replace(b",", delimiter) if b'"' not in line else b'"a,;1.jpg"' + delimiter + b"ants"
+        for line in lines
+    )
+    found = find(table(root, text))
+    assert rows(found) == {"2.jpg": ("bees", ""), "a,;1.jpg": ("ants", "")}
+    assert found.notes == []  # nothing had to be guessed: the first column is called path
+
+
+def test_tsv_is_split_at_tabs_whatever_else_it_holds(tree: Tree):
+    root = tree("1.jpg")
+    assert rows(find(table(root, "path\tlabel, long\n1.jpg\tx\n", "t.tsv")))["1.jpg"] == (None, "")
+
+
+def test_ids_without_suffix(tree: Tree):
+    root = tree("img/a1.jpg", "img/a2.png", "img/a3.1.jpg")
+    found = find(
+        table(root, "id,breed\na1,x\na2,y\na3.1,x\n"), root=root / "img", label_columns=["breed"]
+    )
+    assert rows(found) == {"a1.jpg": ("x", ""), "a2.png": ("y", ""), "a3.1.jpg": ("x", "")}
+    assert "the column id (3 of 3 values" in found.notes[0]
+
+
+def test_ids_of_images_in_folders_below_the_root(tree: Tree):
+    root = tree("train/a1.jpg", "train/deep/a2.jpg", "train/a9.jpg")
+    found = find(table(root, "id,label\na1,x\na2,y\ngone,y\n"))
+    assert [(s.path, s.fault) for s in found.samples] == [
+        ("gone", "no such file"),
+        ("train/a1.jpg", None),
+        ("train/deep/a2.jpg", None),
+    ]
+    assert "(2 of 3 values" in found.notes[0]
+
+
+def test_a_path_column_asks_for_paths_before_names(tree: Tree):
+    """A missing file is missing, even if another folder has one of its name."""
+    root = tree("a/1.jpg", "b/2.jpg")
+    found = find(table(root, "path\na/1.jpg\n2.jpg\n"))
+    assert [(s.path, s.fault) for s in found.samples] == [
+        ("2.jpg", "no such file"),
+        ("a/1.jpg", None),
+    ]
+
+
+def test_two_files_for_one_id(tree: Tree):
+    root = tree("a1.jpg", "a1.png", "a2.jpg")
+    with pytest.raises(InputError, match="two files for one id") as caught:
+        find(table(root, "path\na2\na1\n"))
+    assert caught.value.where.endswith("table.csv, line 3")
+
+
+def test_several_columns_that_name_files(tree: Tree):
+    root = tree("1.jpg", "2.jpg")
+    text = table(root, "image,copy\n1.jpg,2.jpg\n2.jpg,1.jpg\n")
+    with pytest.raises(InputError, match="several columns name files: image, copy"):
+        find(text)
+    assert len(find(text, path_column="copy").samples) == 2
+
+
+def test_a_label_that_is_also_a_folder_is_no_path(tree: Tree):
+    root = tree("ants/1.jpg", "bees/2.jpg")
+    found = find(table(root, "file,class\nants/1.jpg,ants\nbees/2.jpg,bees\n"))
+    assert list(rows(found)) == ["ants/1.jpg", "bees/2.jpg"]
+    assert "no column is called label" in found.notes[1]
+
+
+def test_a_table_without_paths(tree: Tree):
+    root = tree("1.jpg")
+    with pytest.raises(InputError) as caught:
+        find(table(root, "file,class\nx.jpg,ants\n"))
+    assert caught.value.what == "found: file, class; expected: path"
+    with pytest.raises(InputError, match=r"did you mean file\?"):
+        find(table(root, "file,class\n1.jpg,ants\n"), path_column="flie")
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "where"),
+    [
+        (b"", "empty", "table.csv"),
+        (b"\n\n", "empty", "table.csv"),
+        (b"path,label\n", "no rows", "table.csv"),
+        (
+            b"path,label\n1.jpg\n1.jpg,a,b\n1.jpg,a\n",
+            "another number of values.*1, 3",
+            "lines 2, 3",
+        ),
+        (b"path,label\n1.jpg,\0\n", "NUL", "line 2"),
+        (b"path,label\n1.jpg,caf\xe9\n", "E9 is not UTF-8", "line 2"),
+        ("path,label\n1.jpg,x\n".encode("utf-16"), "UTF-16", "table.csv"),
+        (b'path,label\n1.jpg,x\n2.jpg,"open\n', "unexpected end", "from line 3 on"),
+        (b"path,path\n1.jpg,x\n", "columns of one name: path", "table.csv"),
+        (b"path,label\n,x\n1.jpg,y\n,z\n", "without a value", "lines 2, 4"),
+        (b"path,split\n1.jpg,train\n1.jpg,tset\n", "unknown split.*tset", "line 3"),
+        (b"path,label\n1.jpg,a\nx,b\n./1.jpg,c\n", "two labels, 'a' and 'c'", "lines 2, 4"),
+        (b"path,split\n1.jpg,test\n1.jpg,train\n", "two splits", "lines 2, 3"),
+    ],
+)
+def test_errors_say_what_and_where(tree: Tree, text: bytes, what: str, where: str):
+    root = tree("1.jpg")
+    with pytest.raises(InputError, match=what) as caught:
+        find(table(root, text))
+    assert caught.value.where.endswith(where)
+
+
+def test_five_offenders_are_shown(tree: Tree):
+    root = tree("1.jpg")
+    with pytest.raises(InputError) as caught:
+        find(table(root, "path,label\n" + "1.jpg\n" * 8))
+    assert caught.value.where.endswith("lines 2, 3, 4, 5, 6 and 3 more")
+
+
+def test_lines_are_counted_through_quoted_line_breaks(tree: Tree):
+    root = tree("1.jpg")
+    with pytest.raises(InputError) as caught:
+        find(table(root, 'path,note\n1.jpg,"a\nb"\n\n1.jpg\n'))
+    assert caught.value.where.endswith("line 5")
+
+
+def test_the_same_row_twice_is_told(tree: Tree):
+    root = tree("1.jpg", "2.jpg")
+    found = find(table(root, "path,label\n1.jpg,a\n2.jpg,b\na/../1.jpg,a\n"))
+    assert rows(found) == {"1.jpg": ("a", ""), "2.jpg": ("b", "")}
+    assert "1 rows repeat" in found.notes[0]
+
+
+def test_absolute_paths_and_paths_that_leave(tree: Tree, tmp_path: Path):
+    root = tree("1.jpg")
+    other = tree("2.jpg", folder="other")
+    found = find(table(root, f"path\n1.jpg\n../other/2.jpg\n{other / '2.jpg'}\n"))
+    assert found.root == str(tmp_path)
+    assert list(rows(found)) == ["other/2.jpg", "photos/1.jpg"]
+    inside = find(table(root, f"path\n{root / '1.jpg'}\n"))
+    assert (inside.root, list(rows(inside))) == (str(root), ["1.jpg"])
+
+
+def test_several_drives_on_windows(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    def commonpath(_: object) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    root = tree("1.jpg")
+    monkeypatch.setattr(tables.os.path, "commonpath", commonpath)
+    with pytest.raises(InputError, match="several drives"):
+        find(table(root, "path\n../x.jpg\n"))
+
+
+def test_missing_files_stay_as_samples(tree: Tree):
+    found = find(table(tree("1.jpg"), "path,label\n1.jpg,a\ngone.jpg,b\n"))
+    assert [(s.path, s.label, s.fault) for s in found.samples] == [
+        ("1.jpg", "a", None),
+        ("gone.jpg", "b", "no such file"),
+    ]
+    lost = find(table(tree("1.jpg"), "path,label\nx/1.jpg,a\n"))
+    assert "wrong --root?" in lost.notes[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_broken_link(tree: Tree):
+    root = tree("1.jpg")
+    (root / "2.jpg").symlink_to(root / "gone")
+    assert find(table(root, "path\n1.jpg\n2.jpg\n")).samples[1].fault == "broken link"
+
+
+def test_paths_in_another_case(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    """macOS and Windows open IMG.jpg for img.jpg; the listing alone would call it missing."""
+    root = tree("img.jpg")
+    monkeypatch.setattr(
+        lookup.os.path, "lexists", lambda path: path.lower() == str(root / "img.jpg")
+    )
+    (sample,) = find(table(root, "path\nIMG.jpg\n")).samples
+    assert sample.fault is None
+
+
+def test_stored_paths_are_read_back(tree: Tree):
+    """Feature files and predictions write 50%25.jpg for 50%.jpg."""
+    root = tree("50%.jpg")
+    assert list(rows(find(table(root, "path\n50%25.jpg\n")))) == ["50%25.jpg"]
+    assert find(table(root, "path\n50%25.jpg\n")).samples[0].fault is None
+
+
+def test_several_label_columns(tree: Tree):
+    root = tree("1.jpg")
+    with pytest.raises(InputError, match="not supported yet"):
+        find(table(root, "path,a,b\n1.jpg,1,0\n"), label_columns=["a", "b"])
+
+
+def test_numbers_that_are_ids_stay_text(tree: Tree):
+    root = tree("1.jpg", "2.jpg")
+    text = "path,big,exp,plus,word\n1.jpg,90071992547409931,1e3,+5,nan\n2.jpg,2,0.5,5,1\n"
+    meta = find(table(root, text)).samples[0].meta
+    assert meta == {"big": "90071992547409931", "exp": 1000.0, "plus": "+5", "word": "nan"}
+
+
+def test_data_frames(tree: Tree):
+    pd = pytest.importorskip("pandas")
+    root = tree("1.jpg", "2.jpg", "3.jpg")
+    frame = pd.DataFrame(
+        {
+            "path": [root / "3.jpg", str(root / "1.jpg"), str(root / "2.jpg")],
+            "label": [1, None, 3],
+            "weight": [0.5, 2.0, None],
+            "who": pd.array(["NA", None, "x"], dtype="string"),
+        },
+        index=[7, 7, 9],
+    )
+    found = find(frame, root=root)
+    assert {s.path: s.label for s in found.samples} == {"1.jpg": None, "2.jpg": "3", "3.jpg": "1"}
+    assert [s.meta["who"] for s in found.samples] == ["", "x", "NA"]
+    assert found.samples[2].meta["weight"] == 0.5
+    assert (found.name, found.order) == ("table", [1, 2, 0])
+    with pytest.raises(InputError, match="two labels") as caught:
+        find(pd.DataFrame({"path": ["a.jpg", "a.jpg"], "label": ["x", "y"]}), root=root)
+    assert caught.value.where == "DataFrame, rows 0, 1"
+
+
+def test_parquet(tree: Tree):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    root = tree("1.jpg", "2.jpg")
+    columns = {"path": ["1.jpg", "2.jpg"], "label": ["NA", None], "n": [3, None]}
+    pq.write_table(pa.table(columns), root / "t.parquet")
+    found = find(root / "t.parquet")
+    assert [s.label for s in found.samples] == ["NA", None]
+    assert found.samples[0].meta["n"] == 3.0
+    (root / "bad.parquet").write_bytes(b"PAR1 this is none")
+    with pytest.raises(InputError, match="cannot be read"):
+        find(root / "bad.parquet")
+
+
+def test_parquet_without_its_package(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    from bottleneck_probe.errors import MissingExtraError
+
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    root = tree("1.jpg", "t.parquet")
+    with pytest.raises(MissingExtraError, match=r"pip install 'bottleneck-probe\[parquet\]'"):
+        find(root / "t.parquet")
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6), st.sampled_from(",;\t"))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, values: list, mark: str):
+    import csv
+    import io
+
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=mark).writerows([("path", "label"), *values])
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_bytes(file.getvalue().encode())
+    assert [tuple(row) for row in read_table(str(path)).rows] == values
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_table_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_bytes(b"path,label\n" + data)
+    try:
+        result = read_table(str(path))
+    except InputError:
+        return  # said in words; any other exception fails the test
+    assert all(len(row) == 2 for row in result.rows)
+
+
+def test_a_hundred_thousand_rows_are_quick(tree: Tree):
+    import time
+
+    root = tree("1.jpg")
+    text = "path,label\n" + "".join(f"{i}.jpg,a\n" for i in range(100_000)) + "1.jpg,b\n"
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="two labels"):
+        find(table(root, text))
+    assert time.perf_counter() - start < 5  # about 1 s alone on one core
+
+
+def test_a_table_that_is_missing(tree: Tree):
+    root = tree("labels.csv")
+    with pytest.raises(InputError, match=r"did you mean .*labels\.csv"):
+        find(root / "lables.csv")
+    with pytest.raises(InputError, match="no such file"):
+        tabular.read_table(str(root / "gone.csv"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import extras
 from .backbones import registry
-from .engines import select
+from .engines import devices, select
 from .errors import InputError
 from .extraction import job
 from .extraction.api import find_images
@@ -177,7 +177,7 @@ def _affordable(available: dict[str, list[Path]], started: float, reporter: Repo
     files = [file for each in available.values() for file in each[: _MEASURED // 3 + 1]]
     begin = time.monotonic()
     pixels = [apply(to_image(payload(str(f))), backbone.preprocessing) for f in files[:_MEASURED]]
-    decode_s = (time.monotonic() - begin) / len(pixels) / job.cores()
+    decode_s = (time.monotonic() - begin) / len(pixels) / devices.cores()
     engine.run(np.stack(pixels)[: engine.batch_size])
     begin = time.monotonic()
     engine.run(np.stack(pixels)[: engine.batch_size])

@@ -39,7 +39,9 @@ def require(package: str, *, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package:  # installed, but one of its own imports is broken: not ours to hide
+        if (
+            error.name != package
+        ):  # installed, but one of its own imports is broken: not ours to hide
             raise
         extra, otherwise = _EXTRAS[package]
         raise MissingExtraError(

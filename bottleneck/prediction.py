@@ -10,21 +10,21 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import extras
 from .backbones import registry
-from .cache.export import safe_text, safe_path
+from .cache.export import safe_path, safe_text
 from .cache.features import Features
 from .cache.features import open as open_features
-from .cache.recipe import recipe_conflict
 from .errors import FitError, InputError, RecipeError
 from .extraction import job
 from .extraction.api import find_images
 from .extraction.options import split_options
 from .images.sample import ImageSet
+from .recipe import recipe_conflict
 from .reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -90,7 +90,14 @@ class Predictions:
                 p = [float(value) for value in self.probabilities[i]]
                 yield [path, "ok", self.labels[i], max(p), *p, None]
             else:
-                yield [path, "quarantined", None, None, *[None] * len(self.classes), self.reasons[i]]
+                yield [
+                    path,
+                    "quarantined",
+                    None,
+                    None,
+                    *[None] * len(self.classes),
+                    self.reasons[i],
+                ]
 
     def to_pandas(self) -> pd.DataFrame:
         """The table as a data frame. Needs the extra ``pandas``."""
@@ -151,7 +158,7 @@ class Predictions:
 
     def _parquet(self) -> bytes:
         pyarrow = extras.require("pyarrow", purpose="Writing .parquet")
-        import pyarrow.parquet
+        from pyarrow.parquet import write_table
 
         columns = list(zip(*self.rows(), strict=True))
         kinds = [pyarrow.string()] * 3 + [pyarrow.float64()] * (1 + len(self.classes))
@@ -160,7 +167,7 @@ class Predictions:
             names=self.columns(),
         )
         buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table, buffer)
+        write_table(table, buffer)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
@@ -186,6 +193,7 @@ def predict(
     reporter: Reporter | None = None,
     root: str | os.PathLike[str] | None = None,
     path_column: str | None = None,
+    missing: Literal["error", "fault"] | None = None,
     **options: Any,
 ) -> Predictions:
     """Labels and probabilities of new images.
@@ -199,8 +207,8 @@ def predict(
     features : Features or path, optional
         A cache of the same recipe: what it holds is not computed again.
     reporter : Reporter, optional
-    root, path_column : optional
-        For a table of images.
+    root, path_column, missing : optional
+        See `images.find.find`.
     **options
         ``weights`` (where the backbone's file is), ``engine, device, batch_size, workers``.
 
@@ -219,7 +227,7 @@ def predict(
     if stored is not None:
         _require_recipe(probe, stored, "the features")
         return _of_features(probe, stored)
-    found = find_images(images, root=root, path_column=path_column)
+    found = find_images(images, root=root, path_column=path_column, missing=missing)
     extracted = _extract(probe, found, features, reporter or Silent(), options)
     return _in_input_order(probe, found, extracted.features)
 
@@ -235,6 +243,7 @@ def score(
     path_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
+    missing: Literal["error", "fault"] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Metrics of a kept probe on other labelled images.
@@ -243,7 +252,7 @@ def score(
     ----------
     probe : Probe
     images : Features, path of a feature file, or anything `extract` takes
-    features, reporter, root, path_column
+    features, reporter, root, path_column, missing
         See `predict`.
     labels, label_column, split_column
         See `extract`. All labelled images are scored, whatever their split.
@@ -272,6 +281,7 @@ def score(
             path_column=path_column,
             label_column=label_column,
             split_column=split_column,
+            missing=missing,
         )
         ignored = found.ignored
         stored = _extract(probe, found, features, reporter, options).features

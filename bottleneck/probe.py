@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cache.recipe import canonical_json
 from .errors import ProbeError
+from .recipe import canonical_json
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -306,11 +306,13 @@ def load(path: str | os.PathLike[str]) -> Probe:
     try:
         pipeline = pipeline_from_state(
             description.pop("pipeline"),
-            {k.removeprefix("pipeline/"): a for k, a in arrays.items() if k.startswith("pipeline/")},
+            {
+                k.removeprefix("pipeline/"): a
+                for k, a in arrays.items()
+                if k.startswith("pipeline/")
+            },
         )
-        oof = OutOfFold(
-            **{n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")}
-        )
+        oof = OutOfFold(**{n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")})
         return Probe(pipeline=pipeline, oof=oof, description=description)
     except (KeyError, ValueError, TypeError) as error:
         raise ProbeError(

@@ -1,0 +1,1 @@
+"""Frozen networks: what they are called, where their weights are, how they are cut."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..cache.recipe import fingerprint
 from ..images.preprocess import Preprocessing
+from ..recipe import fingerprint
 
 if TYPE_CHECKING:
     import torch

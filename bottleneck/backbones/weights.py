@@ -137,7 +137,9 @@ class TorchHubWeights:
         import torch
 
         url = self.url()
-        tell(f"fetching {url} ({self.size_mb:.0f} MB, SHA-256 {self.hash_prefix}...) to {self.path}")
+        tell(
+            f"fetching {url} ({self.size_mb:.0f} MB, SHA-256 {self.hash_prefix}...) to {self.path}"
+        )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Writes to a temporary name and moves it only after the hash is right.
@@ -253,4 +255,3 @@ def match(
             next="give the file that belongs to this backbone, or another --backbone",
         )
     return {name: state.get(name, tensor) for name, tensor in network.items()}
-

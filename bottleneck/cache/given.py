@@ -11,8 +11,8 @@ import numpy as np
 from blake3 import blake3
 
 from ..errors import InputError
+from ..recipe import fingerprint
 from .layout import SPLITS, Column, Header, Rows
-from .recipe import fingerprint
 
 OUTPUT = {"node": "given", "pooling": "none"}
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import CacheError, RecipeError
+from ..recipe import differences, fingerprint
 from .features import Features
 from .layout import Column, Header, Rows
-from .recipe import differences, fingerprint
 
 
 def join(several: Sequence[Features]) -> Features:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import paths
 from ..errors import CacheError
-from .recipe import fingerprint
+from ..recipe import fingerprint
 
 FORMAT = "bottleneck-features"
 FORMAT_VERSION = 1

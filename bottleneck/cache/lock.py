@@ -29,7 +29,7 @@ def writing(
     timeout_s: float = -1,
     waiting: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
-    """Hold ``<path>.lock`` inside the block.
+    """Hold the hidden file ``.<name>.lock`` beside `path` inside the block.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def writing(
     """
     import filelock
 
-    file = Path(f"{os.fspath(path)}.lock")
+    target = Path(path)
+    file = target.with_name(f".{target.name}.lock")
     with telling(path):
         file.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(file)

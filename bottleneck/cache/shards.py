@@ -22,9 +22,9 @@ import numpy as np
 from blake3 import blake3
 
 from ..errors import CacheError
+from ..recipe import canonical_json
 from .atomic import Descriptor, replace_atomically, sync, telling
 from .checks import opened
-from .recipe import canonical_json
 
 FORMAT = "bottleneck-shard"
 FORMAT_VERSION = 1

@@ -11,6 +11,7 @@ import numpy as np
 from .. import paths
 from .._version import __version__
 from ..errors import CacheError
+from ..recipe import canonical_json
 from . import checksums
 from .atomic import replace_atomically, require_space
 from .layout import (
@@ -22,7 +23,6 @@ from .layout import (
     Rows,
     encode_name,
 )
-from .recipe import canonical_json
 
 if TYPE_CHECKING:
     import h5py

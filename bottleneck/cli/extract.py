@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="How features are kept.",
+    help="How features are kept.  [default: the file's own, else float32]",
 )
 @click.option("--add", is_flag=True, help="Keep rows whose image is not among IMAGES.")
 @click.option("--force", is_flag=True, help="Replace a file of another recipe or folder.")
@@ -60,7 +58,7 @@ def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalRe
     from ..extraction.dry import dry_run
     from ..report.tables import show_extraction, show_plan
 
-    found = find_images(list(images), **_take(options, FIND))
+    found = find_images(list(images), missing="error", **_take(options, FIND))
     stated = {name: options[name] for name in STATED}
     if options["dry_run"]:
         plan = dry_run(found, output=options["output"], reporter=reporter, **stated)

@@ -78,7 +78,17 @@ def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalRep
 
     started = time.monotonic()
     output = Path(options["output"] or default_output(files[0], options["head"]))
-    names = ("head", "folds", "repeats", "holdout", "metric", "select", "refit_all", "seed", "force")
+    names = (
+        "head",
+        "folds",
+        "repeats",
+        "holdout",
+        "metric",
+        "select",
+        "refit_all",
+        "seed",
+        "force",
+    )
     probe, _ = run(
         list(files), reporter=reporter, output=output, **{name: options[name] for name in names}
     )

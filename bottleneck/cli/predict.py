@@ -26,9 +26,7 @@ _RUN = ("weights", "engine", "device", "batch_size", "workers")
 @click.command()
 @click.argument("probe")
 @click.argument("images", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", type=click.Path(), metavar="FILE", help=".csv, .jsonl or .parquet."
-)
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help=".csv, .jsonl or .parquet.")
 @features_option
 @weights_option
 @run_options
@@ -61,6 +59,7 @@ def _predict(
         features=options["features"],
         root=options["root"],
         path_column=options["path_column"],
+        missing="error",
         **{name: options[name] for name in _RUN},
     )
     if options["output"]:
@@ -118,7 +117,7 @@ def _score(
     kept = load(probe)
     names = ("features", "root", "path_column", "label_column", "split_column", "labels", *_RUN)
     found = kept.score(
-        list(images), reporter=reporter, **{name: options[name] for name in names}
+        list(images), reporter=reporter, missing="error", **{name: options[name] for name in names}
     )
     data = {**found, "confusion": found["confusion"].tolist(), "classes": kept.classes}
     return Reply(

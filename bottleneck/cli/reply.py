@@ -38,7 +38,9 @@ class Reply:
     exit_code: int = DONE
 
 
-def answer(command: str, work: Callable[[TerminalReporter], Reply], options: dict[str, Any]) -> None:
+def answer(
+    command: str, work: Callable[[TerminalReporter], Reply], options: dict[str, Any]
+) -> None:
     """Do a command's work, print what came of it, and leave with its exit code.
 
     Parameters
@@ -58,15 +60,10 @@ def answer(command: str, work: Callable[[TerminalReporter], Reply], options: dic
     try:
         reply = work(reporter)
     except BottleneckError as error:
-        reply = Reply(getattr(error, "counts", {}), lambda: _show_error(error), ERROR)
-        reply.data = {"error": error.to_dict(), **reply.data}
+        reply = _failed(error, getattr(error, "counts", {}), ERROR)
     except KeyboardInterrupt as interrupt:
-        text = str(interrupt) or "interrupted"
-        counts = getattr(interrupt, "counts", {})
-        said = BottleneckError(text, next="run the same command again to go on")
-        reply = Reply(
-            {"error": said.to_dict(), **counts}, lambda: click.echo(text, err=True), INTERRUPTED
-        )
+        said = BottleneckError(str(interrupt) or "interrupted")
+        reply = _failed(said, getattr(interrupt, "counts", {}), INTERRUPTED)
     if as_json:
         head = {
             "schema_version": SCHEMA_VERSION,
@@ -80,10 +77,15 @@ def answer(command: str, work: Callable[[TerminalReporter], Reply], options: dic
     sys.exit(reply.exit_code)
 
 
-def _show_error(error: BottleneckError) -> None:
+def _failed(error: BottleneckError, counts: dict[str, int], exit_code: int) -> Reply:
     from ..report.terminal import printable
 
-    click.echo(click.style("error: ", fg="red", bold=True) + printable(str(error)), err=True)
+    head = click.style("error: " if exit_code == ERROR else "", fg="red", bold=True)
+    return Reply(
+        {"error": error.to_dict(), **counts},
+        lambda: click.echo(head + printable(str(error)), err=True),
+        exit_code,
+    )
 
 
 def _listen_for_signals() -> None:

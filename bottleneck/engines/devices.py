@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 
@@ -27,9 +28,16 @@ def parse(device: str) -> str:
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if not match:
         raise EngineError(
-            f"no device is called {device!r}", expected="auto, cpu, cuda or cuda:N", where="--device"
+            f"no device is called {device!r}",
+            expected="auto, cpu, cuda or cuda:N",
+            where="--device",
         )
     return f"cuda:{match[1] or 0}"
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def driver_has_gpu() -> bool:

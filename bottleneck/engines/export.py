@@ -117,4 +117,3 @@ def _publish(content: bytes, backbone: Backbone) -> Path:
     # The note last: a network is found through it, so it must never point to half a file.
     usercache.write(_note_path(backbone), json.dumps(note, indent=1).encode())
     return path
-

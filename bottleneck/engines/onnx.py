@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from .. import usercache
 from ..backbones.base import Backbone
 from ..errors import EngineError
+from . import devices
 from .base import Engine
 
 PROVIDERS = {
@@ -86,9 +86,7 @@ class OnnxEngine(Engine):
         return installed_packages()
 
 
-def _session(
-    path: Path, provider: str, device: str, batch_size: int, size: tuple[int, int]
-) -> Any:
+def _session(path: Path, provider: str, device: str, batch_size: int, size: tuple[int, int]) -> Any:
     import onnxruntime
 
     wanted = PROVIDERS[provider]
@@ -104,7 +102,7 @@ def _session(
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if _linux() else os.cpu_count() or 1
+    options.intra_op_num_threads = devices.cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; the warnings are about its own graph transforms
     # Threads that spin while they wait would take the cores that decode.
@@ -165,7 +163,3 @@ def provider_options(
         "trt_profile_opt_shapes": shape,
         "trt_profile_max_shapes": shape,
     }
-
-
-def _linux() -> bool:
-    return hasattr(os, "sched_getaffinity")

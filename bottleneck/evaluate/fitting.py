@@ -111,7 +111,9 @@ class Fitter:
         """What gives reason for doubt, as sentences."""
         notes = []
         if self.unconverged:
-            notes.append(f"{self.unconverged} fits did not converge; their settings are {self.grid}")
+            notes.append(
+                f"{self.unconverged} fits did not converge; their settings are {self.grid}"
+            )
         if self.unchosen:
             notes.append(
                 f"too few images to choose among {len(self.grid)} settings in {self.unchosen} "
@@ -119,7 +121,9 @@ class Fitter:
             )
         if kept.at_edge:
             end = self.grid[0 if kept.at_edge == "smallest" else -1]
-            notes.append(f"the best setting, {_spell(end)}, ends the grid; a wider one may be better")
+            notes.append(
+                f"the best setting, {_spell(end)}, ends the grid; a wider one may be better"
+            )
         return notes
 
     def _inner(self, rows: np.ndarray, number: int) -> list[Job]:

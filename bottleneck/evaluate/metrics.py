@@ -70,9 +70,7 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 def values(confusion: np.ndarray) -> dict[str, float]:
     """All metrics of one matrix, by name."""
     functions = (accuracy, balanced_accuracy, macro_f1)
-    return {
-        name: float(f(confusion)) for name, f in zip(METRICS, functions, strict=True)
-    }
+    return {name: float(f(confusion)) for name, f in zip(METRICS, functions, strict=True)}
 
 
 def per_class(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from .splits import group_rows, holdout, single_group_classes
 from .wording import images, names, only_train
 
 
-
 @dataclass
 class Rows:
     """Where each row goes.

@@ -86,7 +86,7 @@ def stratified_folds(
     folds = [(start + i) % n_folds for i in range(n_folds)]
     for group in shuffled[~np.isin(shuffled, barred)].tolist():
         counts = of_class[kind[group]]
-        fold = min(folds, key=lambda f: (counts[f], total[f]))  # noqa: B023
+        fold = min(folds, key=lambda f: (counts[f], total[f]))
         counts[fold] += int(sizes[group])
         total[fold] += int(sizes[group])
         fold_of_group[group] = fold

@@ -1,0 +1,1 @@
+"""Extraction: what is known, what is missing, and the pipeline that computes it."""

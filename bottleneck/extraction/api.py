@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..backbones import registry
+from ..errors import InputError
 from ..images.find import find
-from ..images.sample import ImageSet
+from ..images.sample import ImageSet, Sample
+from ..paths import escape
 from ..report.terminal import TerminalReporter
 from ..reporter import Reporter, Silent
 from . import job
@@ -111,12 +113,24 @@ def embed(images: Any, **options: Any) -> np.ndarray:
     >>> bp.embed([np.zeros((300, 400, 3), np.uint8)]).shape
     (1, 1280)
     """
-    found = find_images(images)
+    found = _as_given(images) if isinstance(images, list | tuple) else find_images(images)
     recipe_options, run_options = split_options({**options, "strict": True})
     backbone = job.settle_backbone(recipe_options, None, Silent())
     result = job.extract_to_memory(found, backbone, run_options, Silent())
     # Features are ordered by path; a list of paths need not be.
     return np.asarray(result.features.features)[np.argsort(found.order)]
+
+
+def _as_given(images: Sequence[Any]) -> ImageSet:
+    """Each item of a list as an image of its own, so that a path given twice has two rows."""
+    if not images:
+        raise InputError("no images were given: an empty list", expected="at least one image")
+    samples = []
+    for i, item in enumerate(images):
+        on_disk = isinstance(item, str | os.PathLike)
+        name = f"{i:08d}" + (f" {escape(os.fspath(item))}" if on_disk else "")
+        samples.append(Sample(name, os.path.abspath(item) if on_disk else item))
+    return ImageSet("", "images", samples, order=list(range(len(samples))))
 
 
 def find_images(
@@ -127,6 +141,7 @@ def find_images(
     path_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     split_column: str | None = None,
+    missing: Literal["error", "fault"] | None = None,
 ) -> ImageSet:
     """`images.find.find` with the keywords of the command line."""
     columns = [label_column] if isinstance(label_column, str) else list(label_column or ())
@@ -137,6 +152,7 @@ def find_images(
         label_columns=columns,
         split_column=split_column,
         labels=labels,
+        missing=missing,
     )
 
 

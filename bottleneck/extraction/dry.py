@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.features import open as open_features
-from ..engines import select
+from ..engines import devices, select
 from ..images.decode import BadImage
 from ..images.payload import key_of, payload, to_image
 from ..images.preprocess import apply
@@ -155,7 +155,7 @@ def _rate(
             continue  # the run itself gives the reason
     if not pixels:
         return None
-    decode_s = (time.monotonic() - started) / len(pixels) / (options.workers or job.cores())
+    decode_s = (time.monotonic() - started) / len(pixels) / (options.workers or devices.cores())
     batch = np.resize(np.stack(pixels), (engine.batch_size, *pixels[0].shape))
     engine.run(batch)  # the first call is slower: memory is planned in it
     started = time.monotonic()

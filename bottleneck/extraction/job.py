@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,15 @@ from ..backbones.base import Backbone
 from ..cache import atomic, lock, shards
 from ..cache.features import Features
 from ..cache.features import open as open_features
-from ..cache.format import Header, Rows, write
-from ..cache.recipe import recipe_conflict
-from ..engines import onnx, select
+from ..cache.format import Header, write
+from ..engines import devices, onnx, select
 from ..engines.base import Engine
 from ..errors import InputError
-from ..images.payload import key_of, payload
 from ..images.decode import BadImage
+from ..images.payload import key_of, payload
 from ..images.preprocess import Preprocessing
 from ..images.sample import ImageSet, Sample
+from ..recipe import recipe_conflict
 from ..reporter import Reporter
 from . import pipeline, spotcheck
 from .options import RecipeOptions, RunOptions
@@ -214,7 +213,7 @@ class Job:
                 self.sink.environment = dict(environment)
             return engine[0]
 
-        workers = self.options.workers or cores()
+        workers = self.options.workers or devices.cores()
         batch = self.options.batch_size or select.BATCH_SIZE["cpu"]
         with self.reporter.progress("extract", len(self.images.samples)) as bar:
             outcome = pipeline.run(
@@ -308,17 +307,17 @@ def extract_to_file(
             recipe_options, existing.recipe if existing is not None else None, reporter
         )
         existing = compatible(existing, backbone, images, output, options)
+        if existing is not None and options.store is None:
+            options = replace(options, store=existing.header.store)
         sealed, resumed = sealed_shards(output, backbone, reporter)
         stores: list[Store] = [sealed]
         environments = sealed.environments()
-        if existing is not None:
+        if existing is not None and _precise_enough(existing, options, reporter):
             stores.append(RowStore(existing.keys, existing.features))
             environments.insert(0, existing.environment)
         n_missing = max(0, len(images.samples) - resumed - (len(existing) if existing else 0))
         atomic.require_space(output.parent, disk_need(n_missing, backbone))
-        sink = shards.Shards(
-            parts_folder(output), backbone.fingerprint(), recipe=backbone.recipe()
-        )
+        sink = shards.Shards(parts_folder(output), backbone.fingerprint(), recipe=backbone.recipe())
         job = Job(images, backbone, options, stores, environments, sink, reporter)
         try:
             outcome, environment = job.compute(n_missing)
@@ -352,11 +351,6 @@ def parts_folder(output: Path) -> Path:
 def disk_need(n: int, backbone: Backbone) -> int:
     """Bytes for `n` rows, twice: sealed shards, and the new file beside the old one."""
     return n * (4 * backbone.entry.feature_size + 64) * 2
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compatible(
@@ -395,6 +389,14 @@ def _shares_a_key(existing: Features, images: ImageSet) -> bool:
         except BadImage:
             continue
     return False
+
+
+def _precise_enough(existing: Features, options: RunOptions, reporter: Reporter) -> bool:
+    """Whether stored values may stand in the new file: float16 never passes for float32."""
+    if existing.header.store == "float16" and options.store == "float32":
+        reporter.warn("the file holds float16: for float32 every feature is computed again")
+        return False
+    return True
 
 
 def _stop_at_first(sample: Sample, reason: str) -> None:
@@ -455,7 +457,7 @@ def _header(job: Job, environment: dict[str, Any]) -> Header:
         environment=environment,
         fingerprint=job.backbone.fingerprint(),
         root=paths.escape(job.images.root),
-        store=job.options.store,
+        store=job.options.store or "float32",
     )
 
 
@@ -476,7 +478,11 @@ def _publish(
             rows = with_kept(rows, existing.rows, seen)
         else:
             removed = sum(path not in seen for path in existing.paths)
-        if outcome.computed == 0 and _same_header(existing.header, header) and same(rows, existing.rows):
+        if (
+            outcome.computed == 0
+            and _same_header(existing.header, header)
+            and same(rows, existing.rows)
+        ):
             return existing, removed, False
     write(output, header, rows, _blocks(job.known(), rows.keys))
     return open_features(output), removed, True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import InputError
 
@@ -46,7 +46,9 @@ class RecipeOptions:
                 raise InputError(f"{name} is {value}", expected="1 to 4096 px", where=f"--{name}")
         if self.precision not in ("auto", "fp32"):
             raise InputError(
-                f"precision {self.precision!r} is not there", expected="auto or fp32", where="--precision"
+                f"precision {self.precision!r} is not there",
+                expected="auto or fp32",
+                where="--precision",
             )
 
     def preprocessing_changes(self) -> dict[str, Any]:
@@ -75,8 +77,9 @@ class RunOptions:
         The fixed batch shape; None is chosen by the device.
     workers : int or None
         Decoding threads; None is one per core.
-    store : str
-        ``float32`` or ``float16``: how features are kept on disk.
+    store : str or None
+        ``float32`` or ``float16``: how features are kept on disk. None is the file's own, else
+        ``float32``.
     add : bool
         Keep rows of the file whose path is not among the images.
     force : bool
@@ -93,7 +96,7 @@ class RunOptions:
     device: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
-    store: Literal["float32", "float16"] = "float32"
+    store: str | None = None
     add: bool = False
     force: bool = False
     strict: bool = False
@@ -107,7 +110,7 @@ class RunOptions:
                 raise InputError(
                     f"{name} is {value}", expected="1 or more", where=f"--{name.replace('_', '-')}"
                 )
-        if self.store not in ("float32", "float16"):
+        if self.store not in (None, "float32", "float16"):
             raise InputError(
                 f"store is {self.store!r}", expected="float32 or float16", where="--store"
             )

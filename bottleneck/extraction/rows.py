@@ -56,10 +56,7 @@ def with_kept(new: Rows, old: Rows, seen: set[str]) -> Rows:
         np.concatenate([new.keys, kept.keys]),
         [*labels_of(new), *labels_of(kept)],
         [*new.splits, *kept.splits],
-        {
-            name: [value for rows, n in both for value in _values(rows, name, n)]
-            for name in names
-        },
+        {name: [value for rows, n in both for value in _values(rows, name, n)] for name in names},
         sorted(
             [*new.quarantine, *(item for item in old.quarantine if item[0] not in seen)],
             key=lambda item: paths.order(item[0]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from sklearn.base import BaseEstimator
 
 from ..errors import FitError
 from .logistic import LogisticHead
-from .losses import Multinomial
+from .losses import Multinomial, SquaredHinge
+from .mlp import MLPHead
+from .svm import LinearSVMHead, RBFSVMHead, sweep_rbf
 from .sweep import Job, Settings, sweep_each, sweep_linear
 
 
@@ -30,8 +33,8 @@ class HeadSpec:
         Settings to choose from, from the most to the least regularised.
     fallback : int
         Which of them is taken where there is too little data to choose.
-    fixed : dict
-        Options that are no choice.
+    kept : dict
+        Options of the fits that are scored or kept, and that would slow the choice for nothing.
     repeats : bool
         Whether small data gets repeated cross-validation by default; too slow for some heads.
     batched : callable or None
@@ -45,15 +48,22 @@ class HeadSpec:
     factory: Callable[..., BaseEstimator]
     grid: tuple[dict[str, Any], ...]
     fallback: int = 0
-    fixed: Mapping[str, Any] = None  # type: ignore[assignment]
+    kept: Mapping[str, Any] = field(default_factory=dict)
     repeats: bool = True
     batched: Callable[..., list[np.ndarray]] | None = None
     seeded: bool = False
 
-    def make(self, setting: Mapping[str, Any], options: Mapping[str, Any], seed: int) -> BaseEstimator:
-        """An unfitted head."""
+    def make(
+        self,
+        setting: Mapping[str, Any],
+        options: Mapping[str, Any],
+        seed: int,
+        *,
+        keep: bool = True,
+    ) -> BaseEstimator:
+        """An unfitted head; `keep` is false where it only takes part in the choice."""
         seeded = {"random_state": seed} if self.seeded else {}
-        return self.factory(**{**seeded, **(self.fixed or {}), **options, **setting})
+        return self.factory(**{**seeded, **(self.kept if keep else {}), **options, **setting})
 
     def sweep(
         self,
@@ -68,14 +78,19 @@ class HeadSpec:
         """Predictions (len(grid), n_test) for each job; see `sweep.sweep_linear`."""
         if self.batched is not None and not options:
             return self.batched(X, y, jobs, grid, tick=tick)
-        return sweep_each(lambda s: self.make(s, options, seed), X, y, jobs, grid, tick=tick)
+
+        return sweep_each(
+            lambda setting: self.make(setting, options, seed, keep=False),
+            X,
+            y,
+            jobs,
+            grid,
+            tick=tick,
+        )
 
 
-def _logistic(*args: Any, **kwargs: Any) -> list[np.ndarray]:
-    return sweep_linear(Multinomial(), *args, **kwargs)
-
-
-_DECADES = tuple({"C": float(f"1e{e}")} for e in range(-6, 6))
+# C of linear heads on standardised features. Below 1e-6 all answers are the majority class.
+_DECADES = tuple({"C": float(f"1e{exponent}")} for exponent in range(-6, 6))
 
 HEADS: dict[str, HeadSpec] = {
     spec.name: spec
@@ -86,7 +101,36 @@ HEADS: dict[str, HeadSpec] = {
             LogisticHead,
             _DECADES,
             fallback=3,
-            batched=_logistic,
+            batched=partial(sweep_linear, Multinomial()),
+        ),
+        HeadSpec(
+            "svm",
+            "linear SVM, squared hinge, one class against the rest",
+            LinearSVMHead,
+            _DECADES[:9],
+            fallback=3,
+            kept={"probability": True},
+            batched=partial(sweep_linear, SquaredHinge()),
+            seeded=True,
+        ),
+        HeadSpec(
+            "svm-rbf",
+            "SVM with an RBF kernel; slow above some thousand images",
+            RBFSVMHead,
+            tuple({"C": float(f"1e{exponent}")} for exponent in range(-2, 4)),
+            fallback=2,
+            kept={"probability": True},
+            repeats=False,
+            batched=sweep_rbf,
+            seeded=True,
+        ),
+        HeadSpec(
+            "mlp",
+            "Dense(128, relu), Dropout(0.5), softmax; early stopping",
+            MLPHead,
+            ({},),
+            repeats=False,
+            seeded=True,
         ),
     )
 }

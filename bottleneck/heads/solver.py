@@ -135,7 +135,7 @@ def minimise(
     loss : Loss
     n_classes : int
     tol : float
-        Stop where the objective is within this share of its minimum.
+        Stop within this share of the minimum, and of the way from all zeros to it.
     certified : bool
         True: by a bound that holds for sure (the penalty makes the objective strongly convex).
         False: by an estimate from the preconditioner, enough to compare settings.
@@ -156,12 +156,16 @@ def minimise(
     penalty[-1] = 0
     gram = np.einsum("nr,nr->r", A, A)
     state = _start(A, y, np.asarray(C, np.float64), loss, shape)
+    start = state.objective.copy()
+    rounding = np.finfo(A.dtype).eps * 10
     history = _History()
     for iteration in range(max_iter + 1):
         inverse = _preconditioner(state, gram, penalty, len(A))
         scale = np.where(penalty == 1, 1, inverse) if certified else inverse
         gap = 0.5 * _dot(state.gradient, state.gradient * scale)
-        done = gap <= tol * state.objective
+        # Of the way gone, too: where C is tiny the objective hardly moves at all, while its argmax does.
+        gained = np.minimum(start[state.problem] - state.objective, state.objective)
+        done = gap <= np.maximum(tol * gained, rounding * state.objective)
         best.converged[state.problem[done]] = True
         stuck = np.zeros_like(done)
         if iteration < max_iter and not done.all():

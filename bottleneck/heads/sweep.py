@@ -69,33 +69,62 @@ def sweep_linear(
     """
     C = np.array([setting["C"] for setting in grid], np.float64)
 
-    def one(job: Job) -> np.ndarray:
-        scaler = StandardScaler().fit(X[job.train])
-        train = scaler.transform(X[job.train]).astype(np.float32, copy=False)
-        test = scaler.transform(X[job.test]).astype(np.float32, copy=False)
-        present, indices = np.unique(y[job.train], return_inverse=True)
-        if len(present) == 1:
-            return np.full((len(C), len(test)), present[0])
+    def one(train: np.ndarray, indices: np.ndarray, k: int, test: np.ndarray) -> np.ndarray:
         found = fit_linear(
             train,
             indices,
             C,
             loss,
-            len(present),
+            k,
             tol=_SWEEP_TOL,
             certified=False,
             max_iter=_SWEEP_ITERATIONS,
         )
-        logits = test @ np.swapaxes(found.coef, 1, 2) + found.intercept[:, None, :]
-        if logits.shape[2] == 1:
-            return present[(logits[..., 0] > 0).astype(np.intp)]
-        return present[logits.argmax(axis=2)]
+        return test @ np.swapaxes(found.coef, 1, 2) + found.intercept[:, None, :]
+
+    return run_jobs(one, X, y, jobs, tick)
+
+
+def run_jobs(
+    one: Callable[[np.ndarray, np.ndarray, int, np.ndarray], np.ndarray],
+    X: np.ndarray,
+    y: np.ndarray,
+    jobs: Sequence[Job],
+    tick: Callable[[], None],
+) -> list[np.ndarray]:
+    """Standardise each job by its own training rows and run it; jobs side by side, in threads.
+
+    Parameters
+    ----------
+    one : callable
+        Training features (n, d) float32, class indices (n,), number of classes k and test features (m, d) to scores
+        (settings, m, q), q = 1 for two classes, else k.
+    X, y, jobs, tick
+        See `sweep_linear`.
+
+    Returns
+    -------
+    list of ndarray of shape (settings, m), intp
+        Predicted classes.
+    """
+
+    def run(job: Job) -> np.ndarray:
+        scaler = StandardScaler().fit(X[job.train])
+        train, test = (
+            scaler.transform(X[rows]).astype(np.float32, copy=False)
+            for rows in (job.train, job.test)
+        )
+        # A class that is not among these rows gets no answer; the others are numbered anew.
+        present, indices = np.unique(y[job.train], return_inverse=True)
+        scores = one(train, indices, len(present), test)
+        index = scores[..., 0] > 0 if scores.shape[2] == 1 else scores.argmax(axis=2)
+        return present[index.astype(np.intp)]
 
     results = []
     copies = 8 * X.shape[0] * X.shape[1]  # bytes of a job's standardised and rotated rows
-    workers = min(len(jobs), os.cpu_count() or 1, max(1, _MEMORY // max(copies, 1)))
+    workers = max(1, min(len(jobs), os.cpu_count() or 1, _MEMORY // max(copies, 1)))
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-        for result in pool.map(one, jobs):
+        for result in pool.map(run, jobs):
             results.append(result)
             tick()
     return results

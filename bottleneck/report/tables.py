@@ -123,8 +123,8 @@ def _duration(seconds: float) -> str:
 
 
 PROTOCOLS = {
-    "holdout": "scored once on images that neither the fit nor the choice saw",
-    "nested": "nested cross-validation: every image scored by a fit and a choice that never saw it",
+    "holdout": "scored once; neither the fit nor the choice saw them",
+    "nested": "each scored by a fit and a choice that never saw it (nested cross-validation)",
 }
 
 
@@ -138,11 +138,11 @@ def show_probe(probe: Probe) -> None:
     """What a probe is and how good."""
     params = ", ".join(f"{name} = {_number(value)}" for name, value in probe.params.items())
     _line(
-        f"{probe.head}{f' ({params})' if params else ''}, {plural(len(probe.classes), 'class')[:-1]}es, "
+        f"{probe.head}{f' ({params})' if params else ''}, {len(probe.classes)} classes, "
         f"trained on {plural(probe.n_train, 'image')}"
     )
     _line(
-        f"{probe.protocol}: {plural(probe.n_test, 'image')} "
+        f"{probe.protocol}: {plural(probe.n_test, 'image')}, "
         f"{PROTOCOLS[probe.protocol.partition('-')[0]]}"
     )
     show_metrics(probe.metrics, probe.baseline)
@@ -160,16 +160,18 @@ def show_score(found: dict[str, Any], classes: list[str]) -> None:
 
 def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]]) -> None:
     """Each metric with its 95 % interval, next to always answering with the largest class."""
-    table = _table("", "score", "95 % interval", "majority class", "interval by")
+    table = _table("", "score", "95 % interval", "majority class")
     for name, m in metrics.items():
         table.add_row(
             name.replace("_", " "),
-            f"{m['value']:.3f}",
+            Text(f"{m['value']:.3f}", style="bold"),
             f"{m['low']:.3f} to {m['high']:.3f}",
             f"{baseline[name]['value']:.3f}",
-            Text(str(m["method"]), style="dim"),
         )
     _console().print(table)
+    _console().print(
+        Text("intervals: " + "; ".join(str(m["method"]) for m in metrics.values()), style="dim")
+    )
 
 
 def show_per_class(per_class: list[dict[str, Any]]) -> None:
@@ -287,14 +289,18 @@ def _preprocessing(p: dict[str, Any]) -> str:
     if not p:
         return ""
     crop = "x".join(str(x) for x in p["crop"])
-    return f"{p['interpolation']} resize to {p['resize']}, {p['framing']} {crop}, mean {p['mean']}, std {p['std']}"
+    return (
+        f"{p['interpolation']} resize to {p['resize']}, {p['framing']} {crop}, "
+        f"mean {p['mean']}, std {p['std']}"
+    )
 
 
 def _environment(environment: dict[str, Any]) -> str:
     if not environment:
         return ""
     versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
-    return f"{environment.get('engine')} on {environment.get('device')}, batches of {environment.get('batch_size')} ({versions})"
+    get = environment.get
+    return f"{get('engine')} on {get('device')}, batches of {get('batch_size')} ({versions})"
 
 
 def describe_probe(probe: Probe) -> dict[str, Any]:

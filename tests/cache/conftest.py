@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bottleneck_probe.cache.format import Header, Rows, write
-from bottleneck_probe.cache.recipe import fingerprint
+from bottleneck_probe.recipe import fingerprint
 
 RECIPE = {
     "modality": "image",

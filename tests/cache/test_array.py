@@ -16,7 +16,7 @@ N, D = 300, 5
 def both(tmp_path_factory):
     """One feature file of 300 rows as a lazy array, and its features in memory."""
     from bottleneck_probe.cache.format import Header, Rows
-    from bottleneck_probe.cache.recipe import fingerprint
+    from bottleneck_probe.recipe import fingerprint
 
     recipe = {"outputs": [{"node": "penultimate", "pooling": "none"}]}
     X = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32)

@@ -75,7 +75,7 @@ def test_the_lock_is_free_again_after_an_error_inside(tmp_path):
 def test_a_holder_that_cannot_be_read_is_another_run(held):
     """On Windows the locked region of a file cannot be read by others."""
     path, _ = held
-    lock = path.with_name("x.h5.lock")
+    lock = path.with_name(".x.h5.lock")
     lock.write_text("half a li")
     with pytest.raises(CacheError, match="in use by another run"), writing(path, timeout_s=0):
         pass

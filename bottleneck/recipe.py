@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ..errors import RecipeError
+from .errors import RecipeError
 
 # A field that one of two recipes does not have; distinct from null, which a recipe may hold.
 ABSENT: Any = type(

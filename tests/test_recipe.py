@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from bottleneck_probe.cache.recipe import (
+from bottleneck_probe.recipe import (
     ABSENT,
     canonical_json,
     differences,

@@ -397,7 +397,19 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
             expected=f"labels among {', '.join(probe.classes)}",
             next="check the folder names or --label-column; `bottleneck predict` needs no labels",
         )
+    trained_on = {key.tobytes() for key in probe.train_keys}
+    fresh = np.array([i for i in labelled if features.keys[i].tobytes() not in trained_on], int)
+    dropped = len(labelled) - len(fresh)
+    if not len(fresh):
+        raise FitError(
+            f"the probe was trained on all {dropped} labelled images: their score would be too good",
+            expected="images that it has not seen",
+            next="`bottleneck info PROBE` shows the honest score of its own images",
+        )
     number = {name: i for i, name in enumerate(probe.classes)}
-    y = np.array([number[c] for c in features.labels[labelled]])
-    probabilities = _in_blocks(probe, features.subset(labelled))
-    return score_predictions(probabilities, y, probe.classes)
+    y = np.array([number[c] for c in features.labels[fresh]])
+    found = score_predictions(_in_blocks(probe, features.subset(fresh)), y, probe.classes)
+    notes = [f"{dropped} images that the probe was trained on were left out"] if dropped else []
+    unlabelled = len(features) - len(labelled)
+    notes += [f"{unlabelled} unlabelled images were left out"] if unlabelled else []
+    return {**found, "notes": notes + found["notes"]}

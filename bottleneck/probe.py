@@ -78,6 +78,8 @@ class Probe:
         Rows are true classes, columns predictions.
     per_class : list of dict
     oof : OutOfFold
+    train_keys : ndarray of shape (t, 32), uint8
+        Keys of the images the kept head was trained on, so that `score` can leave them out.
     recipe : dict
         Of the features.
     fingerprint : str
@@ -87,9 +89,15 @@ class Probe:
     """
 
     def __init__(
-        self, *, pipeline: Pipeline, oof: OutOfFold, description: Mapping[str, Any]
+        self,
+        *,
+        pipeline: Pipeline,
+        oof: OutOfFold,
+        train_keys: np.ndarray,
+        description: Mapping[str, Any],
     ) -> None:
         self._pipeline = pipeline
+        self.train_keys = train_keys
         self._description = dict(description)
         self.oof = oof
         self.head: str = description["head"]
@@ -136,7 +144,12 @@ class Probe:
             "fingerprint": features.fingerprint,
             "n_features": int(features.features.shape[1]),
         }
-        return cls(pipeline=result.pipeline, oof=oof, description=_plain(description))
+        return cls(
+            pipeline=result.pipeline,
+            oof=oof,
+            train_keys=np.unique(np.asarray(features.keys)[_trained_on(result, features)], axis=0),
+            description=_plain(description),
+        )
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities of raw features.
@@ -208,6 +221,7 @@ class Probe:
 
         params, arrays = pipeline_to_state(self._pipeline)
         tensors = {f"pipeline/{name}": np.ascontiguousarray(a) for name, a in arrays.items()}
+        tensors["train_keys"] = np.ascontiguousarray(self.train_keys)
         for name in ("keys", "y", "probabilities", "folds"):
             tensors[f"oof/{name}"] = np.ascontiguousarray(getattr(self.oof, name))
         description = {
@@ -313,7 +327,9 @@ def load(path: str | os.PathLike[str]) -> Probe:
             },
         )
         oof = OutOfFold(**{n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")})
-        return Probe(pipeline=pipeline, oof=oof, description=description)
+        return Probe(
+            pipeline=pipeline, oof=oof, train_keys=arrays["train_keys"], description=description
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise ProbeError(
             f"{file} is incomplete: {type(error).__name__} {error}", next="fit it again"
@@ -332,6 +348,14 @@ def _check_header(file: Path) -> None:
         elif head.startswith((b"\x80", b"PK")):
             hint = "; pickle is refused, because reading it could run code"
         raise ProbeError(f"{file} is no probe{hint}", expected="a file that bottleneck fit wrote")
+
+
+def _trained_on(result: Result, features: Features) -> np.ndarray:
+    """Rows that the kept head learned from: all labelled ones, less those that were held out."""
+    labelled = np.flatnonzero(features.y >= 0)
+    if result.protocol != "holdout" or result.n_train == len(labelled):
+        return labelled
+    return np.setdiff1d(labelled, result.oof.rows)
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,18 @@ RECIPES = st.dictionaries(TEXT.filter(lambda name: name != "outputs"), JSON, max
 OUTPUT = {"node": "penultimate", "pooling": "none"}
 
 
+@pytest.fixture
+def recipe() -> dict:
+    return {
+        "modality": "image",
+        "backbone": "efficientnet_lite0",
+        "weights_sha256": "ab" * 32,
+        "preprocessing": {"resize": 256, "crop": [224, 224], "mean": [0.5, 0.5, 0.5]},
+        "precision": "fp32",
+        "outputs": [{"node": "penultimate", "pooling": "none"}],
+    }
+
+
 def shuffled(data, random):
     """The same JSON data with every dict's keys in another order."""
     if isinstance(data, dict):

@@ -9,9 +9,8 @@ images instead held in simulations as often as it claims (`docs` name the figure
 References
 ----------
 E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
-G. Y. Zou, A. Donner, "Construction of confidence limits about effect measures: a general approach",
-Statistics in Medicine 27, 2008 (MOVER). B. Efron, "Better bootstrap confidence intervals", JASA 82,
-1987 (BCa).
+B. Efron, "Better bootstrap confidence intervals", JASA 82, 1987 (BCa). Zou and Donner's MOVER over the
+classes was tried for balanced accuracy: with 10 classes of 2 to 15 images it held in 86 to 90 % of draws.
 """
 
 from __future__ import annotations
@@ -19,19 +18,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from .metrics import METRICS, f1, f1_from_counts, recall, values
+from .metrics import METRICS, f1_from_counts, recall, values
 
 LEVEL = 0.95
 CV_SHRINK = 1.5  # images that count as one, under cross-validation
 _Z = float(norm.ppf(0.5 + LEVEL / 2))
 _DRAWS = 2000
+_BORROWED = 4.0  # images' worth of variance that a class takes from the others
+_SMALL_CLASS = 5.0  # images below which resampling a class misses most of what could have been
 
 Metric = dict[str, Any]  # value, low, high, level, method
 
 
-def wilson(value: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson(value: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval of a proportion.
 
     Parameters
@@ -58,21 +60,35 @@ def wilson(value: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def mover(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """Interval of the mean of independent estimates, from the intervals of each (MOVER).
+def effective_size(recalls: np.ndarray, sizes: np.ndarray) -> float:
+    """How many images a mean recall is worth, so that Wilson's interval applies to it.
+
+    The ratio of the variance of one answer to the variance of the mean recall; both variances are
+    estimated with something added, because a few images that are all right show none.
 
     Parameters
     ----------
-    value, low, high : ndarray of shape (k,)
+    recalls : ndarray of shape (k,)
+    sizes : ndarray of shape (k,), float
+        Images of each class.
 
     Returns
     -------
-    low, high : float
+    float
+        The number of images where classes are of equal size and equally hard.
+
+    Examples
+    --------
+    >>> round(effective_size(np.array([0.9, 0.9]), np.array([50.0, 50.0])))
+    100
+    >>> round(effective_size(np.array([1.0, 1.0]), np.array([90.0, 10.0])))
+    36
     """
-    mean = value.mean()
-    below = np.sqrt(np.sum((value - low) ** 2)) / len(value)
-    above = np.sqrt(np.sum((high - value) ** 2)) / len(value)
-    return float(max(mean - below, 0)), float(min(mean + above, 1))
+    mean, floor = recalls.mean(), _Z**2 / (4 * sizes.sum())
+    typical = mean * (1 - mean) + floor
+    # A class of 3 images says little about its own variance: as much again comes from the others.
+    own = (sizes * (recalls * (1 - recalls) + floor) + _BORROWED * typical) / (sizes + _BORROWED)
+    return float(typical / (np.sum(own / sizes) / len(sizes) ** 2))
 
 
 def with_intervals(confusion: np.ndarray, *, shrink: float = 1.0) -> dict[str, Metric]:
@@ -93,13 +109,27 @@ def with_intervals(confusion: np.ndarray, *, shrink: float = 1.0) -> dict[str, M
     scored = confusion.sum(axis=1) > 0
     sizes = confusion.sum(axis=1)[scored] / shrink
     found = values(confusion)
-    recalls = recall(confusion)[scored]
+    effective = effective_size(recall(confusion)[scored], sizes)
     bounds = {
-        "accuracy": tuple(float(b) for b in wilson(found["accuracy"], sizes.sum())),
-        "balanced_accuracy": mover(recalls, *wilson(recalls, sizes)),
+        "accuracy": _wilson_floats(found["accuracy"], float(sizes.sum())),
+        "balanced_accuracy": _wilson_floats(found["balanced_accuracy"], effective),
+        "macro_f1": _wilson_floats(found["macro_f1"], effective),
     }
-    methods = {"accuracy": "wilson", "balanced_accuracy": "wilson-mover"}
-    bounds["macro_f1"], methods["macro_f1"] = _macro_f1(confusion, found["macro_f1"], shrink)
+    methods = {
+        "accuracy": "wilson",
+        "balanced_accuracy": "wilson, effective n",
+        "macro_f1": "wilson, effective n",
+    }
+    bootstrap = bca_macro_f1(confusion)
+    if bootstrap is not None:
+        value, wider = found["macro_f1"], np.sqrt(shrink)
+        low = max(value - wider * (value - bootstrap[0]), 0.0)
+        high = min(value + wider * (bootstrap[1] - value), 1.0)
+        methods["macro_f1"] = "bca bootstrap"
+        if sizes.min() < _SMALL_CLASS:
+            low, high = min(low, bounds["macro_f1"][0]), max(high, bounds["macro_f1"][1])
+            methods["macro_f1"] = "bca bootstrap or wilson, the wider"
+        bounds["macro_f1"] = float(low), float(high)
     suffix = "" if shrink == 1 else f" (n / {shrink:g}, cross-validated)"
     return {
         name: {
@@ -113,26 +143,9 @@ def with_intervals(confusion: np.ndarray, *, shrink: float = 1.0) -> dict[str, M
     }
 
 
-def _macro_f1(
-    confusion: np.ndarray, value: float, shrink: float
-) -> tuple[tuple[float, float], str]:
-    """BCa where it has something to resample, joined with MOVER, which never has width 0."""
-    low, high = _f1_mover(confusion, shrink)
-    bootstrap = bca_macro_f1(confusion)
-    if bootstrap is None:
-        return (low, high), "f1-mover"
-    wider = np.sqrt(shrink)
-    low = max(value - wider * (value - bootstrap[0]), 0.0)
-    high = min(value + wider * (bootstrap[1] - value), 1.0)
-    return (low, high), "bca-bootstrap"
-
-
-def _f1_mover(confusion: np.ndarray, shrink: float) -> tuple[float, float]:
-    """F1 = hits / ((actual + answered) / 2) taken for a proportion of that many images."""
-    scored = confusion.sum(axis=1) > 0
-    scores = f1(confusion)[scored]
-    sizes = (confusion.sum(axis=1) + confusion.sum(axis=0))[scored] / (2 * shrink)
-    return mover(scores, *wilson(scores, sizes))
+def _wilson_floats(value: float, n: float) -> tuple[float, float]:
+    low, high = wilson(value, n)
+    return float(low), float(high)
 
 
 def bca_macro_f1(

@@ -27,8 +27,8 @@ def score(predicted: np.ndarray, y: np.ndarray, classes: Sequence[str]) -> dict[
     Returns
     -------
     dict
-        ``metrics``, ``baseline`` (always answering with the class that is most frequent here), ``confusion`` (k, k)
-        int64, ``per_class``, ``n``, ``notes``.
+        ``metrics``, ``baseline`` (always answering with the class that is most frequent here), ``confusion``
+        (k, k) int64, ``per_class``, ``n``, ``notes``.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Choice:
     error: float
     at_edge: str
 
-    def to_dict(self, grid: list[dict[str, Any]]) -> dict[str, Any]:
+    def to_dict(self, grid: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """As JSON data."""
         return {
             "grid": [dict(setting) for setting in grid],

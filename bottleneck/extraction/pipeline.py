@@ -168,6 +168,7 @@ def run(
         for prepared in _in_order(
             pool, Preparer(samples, preprocessing, known), len(samples), window
         ):
+            done += 1  # before `add`, which counts the same image as waiting
             if prepared.key is not None:
                 outcome.keys[prepared.index] = np.frombuffer(prepared.key, np.uint8)
             if prepared.reason is not None:
@@ -178,7 +179,6 @@ def run(
                     on_bad(samples[prepared.index], prepared.reason)
             elif prepared.pixels is not None and prepared.key is not None:
                 batcher.add(prepared.key, prepared.pixels)
-            done += 1
             progress.advance()
         batcher.flush()
     except KeyboardInterrupt:

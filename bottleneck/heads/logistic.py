@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,10 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     C: float
     tol: float
     max_iter: int
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    n_iter_: int
+    converged_: bool
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit the head.
@@ -50,7 +55,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"y holds one class, {self.classes_[0]!r}; a classifier needs samples of 2 or more"
             )
-        if not (np.isscalar(self.C) and self.C > 0):
+        if not (isinstance(self.C, Real) and self.C > 0):
             raise ValueError(f"C is {self.C!r}; expected a positive number")
         found = fit_linear(
             X,

@@ -10,6 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
+# value (p,), slope (p, q, n), curvature (p,): see `Loss.__call__`
+Evaluated = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class Loss(Protocol):
     """What `solver.minimise` needs to know about a loss."""
@@ -17,9 +20,7 @@ class Loss(Protocol):
     def outputs(self, n_classes: int) -> int:
         """Number of linear functions, q: one for two classes in most losses, else one a class."""
 
-    def __call__(
-        self, logits: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, logits: np.ndarray, y: np.ndarray) -> Evaluated:
         """Evaluate all problems.
 
         Parameters
@@ -50,9 +51,7 @@ class Multinomial:
         """One logit for two classes, else one a class."""
         return 1 if n_classes == 2 else n_classes
 
-    def __call__(
-        self, logits: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, logits: np.ndarray, y: np.ndarray) -> Evaluated:
         """See `Loss`."""
         if logits.shape[1] == 1:
             return _binomial(logits, y)
@@ -61,7 +60,7 @@ class Multinomial:
         own = slope[:, y, samples]
         np.exp(slope, out=slope)
         total = slope.sum(axis=1, keepdims=True)
-        value = np.sum(np.log(total[:, 0]) - own, axis=1, dtype=np.float64)
+        value = _total(np.log(total) - own[:, None])
         slope /= total
         squares = np.einsum("pqn,pqn->p", slope, slope)
         curvature = (logits.shape[2] - squares) / (logits.shape[1] * logits.shape[2])
@@ -69,13 +68,13 @@ class Multinomial:
         return value, slope, curvature.astype(np.float64)
 
 
-def _binomial(logits: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _binomial(logits: np.ndarray, y: np.ndarray) -> Evaluated:
     sign = np.where(y == 1, 1, -1).astype(logits.dtype)
     margin = logits * sign
     shrunk = np.exp(-np.abs(margin))  # of the modulus, so that it never overflows
-    value = np.sum(np.log1p(shrunk) - np.minimum(margin, 0), axis=(1, 2), dtype=np.float64)
+    value = _total(np.log1p(shrunk) - np.minimum(margin, 0))
     wrong = np.where(margin >= 0, shrunk, 1) / (1 + shrunk)
-    curvature = np.mean(wrong * (1 - wrong), axis=(1, 2), dtype=np.float64)
+    curvature = _total(wrong * (1 - wrong)) / logits[0].size
     return value, -sign * wrong, curvature
 
 
@@ -86,13 +85,16 @@ class SquaredHinge:
         """One function for two classes, else one a class."""
         return 1 if n_classes == 2 else n_classes
 
-    def __call__(
-        self, logits: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, logits: np.ndarray, y: np.ndarray) -> Evaluated:
         """See `Loss`."""
         positive = np.ones(1) if logits.shape[1] == 1 else np.arange(logits.shape[1])
         sign = np.where(y == positive[:, None], 1, -1).astype(logits.dtype)
         short = np.maximum(1 - sign * logits, 0)
-        value = np.sum(np.square(short, dtype=np.float64), axis=(1, 2))
-        curvature = 2 * np.mean(short > 0, axis=(1, 2), dtype=np.float64)
+        value = _total(np.square(short))
+        curvature = 2 * _total(short > 0) / logits[0].size
         return value, -2 * sign * short, curvature
+
+
+def _total(terms: np.ndarray) -> np.ndarray:
+    """Sum of each problem, (p,), in float64 whatever the terms are."""
+    return np.asarray(terms.sum(axis=(1, 2), dtype=np.float64))

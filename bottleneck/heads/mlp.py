@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 _PARAMETERS = ("hidden_weight", "hidden_bias", "output_weight", "output_bias")
+_LARGEST_BATCH = 32
+_STEPS = 20  # in an epoch, at least
 _LEAST_IMPROVEMENT = 1e-4  # of the watched loss, relative; smaller ones are noise
 
 
@@ -30,8 +32,10 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Share of the hidden units left out in each step, 0 to below 1.
     learning_rate : float, default 1e-3
         Adam's rate at the start.
-    batch_size : int, default 32
-    max_epochs : int, default 200
+    batch_size : "auto" or int, default "auto"
+        ``auto`` is 32, or less where an epoch would have fewer than 20 steps: with 2 steps an epoch, the
+        early stop ended training on 80 samples before it had begun (81 % where 99 % can be had).
+    max_epochs : int, default 100
     validation_fraction : float, default 0.2
         Share of each class that is held out of the training; its loss decides. A class with one
         sample leaves nothing to hold out: then the training loss decides, and a warning says so.
@@ -67,8 +71,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         *,
         dropout: float = 0.5,
         learning_rate: float = 1e-3,
-        batch_size: int = 32,
-        max_epochs: int = 200,
+        batch_size: int | str = "auto",
+        max_epochs: int = 100,
         validation_fraction: float = 0.2,
         patience: int = 15,
         random_state: int | None = 0,
@@ -170,9 +174,12 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         judged = torch.from_numpy(np.flatnonzero(watched) if watched.any() else rows)
         best, best_loss, waited, epoch = [w.detach().clone() for w in weights], np.inf, 0, 0
         keep = 1 - self.dropout
+        size = self.batch_size
+        if not isinstance(size, int):
+            size = min(_LARGEST_BATCH, max(1, len(rows) // _STEPS))
         while epoch < self.max_epochs and waited < self.patience:
             epoch += 1
-            for batch in torch.from_numpy(rng.permutation(rows)).split(self.batch_size):
+            for batch in torch.from_numpy(rng.permutation(rows)).split(size):
                 units = torch.relu(inputs[batch] @ weights[0].T + weights[1])
                 alive = torch.rand(units.shape, generator=masks) < keep
                 logits = (units * alive / keep) @ weights[2].T + weights[3]
@@ -201,6 +208,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class, (n,)."""
+        check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

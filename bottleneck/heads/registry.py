@@ -179,7 +179,8 @@ def resolve_options(
     known = sorted(set(spec.factory().get_params()) - {"random_state"})
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            same = [other for other in known if other.lower() == name.lower()]
+            near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             raise FitError(
                 f"the head {spec.name} has no option {name!r}"
                 + (f"; did you mean {near[0]!r}?" if near else ""),

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -19,6 +20,12 @@ from .logistic import LinearHead
 from .losses import SquaredHinge
 from .sweep import Job, Settings, run_jobs
 from .temperature import apply_temperature, out_of_fold_temperature
+
+
+def _has_probabilities(head: Any) -> bool:
+    if not head.probability:
+        raise AttributeError("predict_proba needs probability=True")
+    return True
 
 
 class LinearSVMHead(LinearHead):
@@ -76,8 +83,9 @@ class LinearSVMHead(LinearHead):
             self.temperature_ = out_of_fold_temperature(self, X, y)
         return self
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities, (n, k) float64; needs ``probability=True`` before the fit."""
+        """Class probabilities, (n, k) float64; only with ``probability=True``."""
         check_is_fitted(self, "temperature_")
         return apply_temperature(self.decision_function(X), self.temperature_)
 
@@ -182,8 +190,9 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
         index = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[index]
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities, (n, k) float64; needs ``probability=True`` before the fit."""
+        """Class probabilities, (n, k) float64; only with ``probability=True``."""
         check_is_fitted(self, "temperature_")
         return apply_temperature(self.decision_function(X), self.temperature_)
 

@@ -97,8 +97,8 @@ def run_jobs(
     Parameters
     ----------
     one : callable
-        Training features (n, d) float32, class indices (n,), number of classes k and test features (m, d) to scores
-        (settings, m, q), q = 1 for two classes, else k.
+        Training features (n, d) float32, class indices (n,), number of classes k and test features (m, d)
+        to scores (settings, m, q), q = 1 for two classes, else k.
     X, y, jobs, tick
         See `sweep_linear`.
 

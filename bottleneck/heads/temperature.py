@@ -10,6 +10,7 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 
 _FOLDS = 5
+_LOOSE = 1e-5  # of fits that are read for their spread alone
 _RANGE = (np.log(1e-3), np.log(1e3))  # of log(temperature)
 
 
@@ -76,7 +77,7 @@ def out_of_fold_temperature(head: Any, X: Any, y: Any) -> float:
     # Not at the top: evaluate/ imports the heads.
     from ..evaluate.splits import stratified_folds
 
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = np.asarray(X), np.asarray(y).ravel()
     classes, indices = np.unique(y, return_inverse=True)
     rng = np.random.default_rng(head.random_state)
     folds = stratified_folds(indices, np.arange(len(y)), _FOLDS, rng)
@@ -85,7 +86,10 @@ def out_of_fold_temperature(head: Any, X: Any, y: Any) -> float:
         train, test = folds != fold, folds == fold
         if len(np.unique(indices[train])) < len(classes):
             continue  # its columns would be others
-        fitted = clone(head).set_params(probability=False).fit(X[train], y[train])
+        fitted = clone(head).set_params(probability=False)
+        if "tol" in fitted.get_params():
+            fitted.set_params(tol=_LOOSE)
+        fitted.fit(X[train], y[train])
         scores.append(fitted.decision_function(X[test]))
         truths.append(indices[test])
     if not scores:

@@ -24,11 +24,13 @@ _LARGEST_CONFUSION = 12
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    # In a file or a pipe there is no width to fit into, and a cut cell would lose what it says.
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
 
 
 def _table(*columns: str, title: str = "") -> Table:
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
     for i, name in enumerate(columns):
         table.add_column(Text(printable(name)), justify="left" if i == 0 else "right")
     return table
@@ -131,7 +133,7 @@ PROTOCOLS = {
 def show_fit(probe: Probe, output: Path, seconds: float) -> None:
     """The score with its interval beside the baseline, and which protocol gave it."""
     show_probe(probe)
-    _line(f"{seconds:.1f} s: {output}")
+    _line(f"\n{seconds:.1f} s: {output}")
 
 
 def show_probe(probe: Probe) -> None:
@@ -161,6 +163,7 @@ def show_score(found: dict[str, Any], classes: list[str]) -> None:
 def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[str, Any]]) -> None:
     """Each metric with its 95 % interval, next to always answering with the largest class."""
     table = _table("", "score", "95 % interval", "majority class")
+    _line("")
     for name, m in metrics.items():
         table.add_row(
             name.replace("_", " "),
@@ -177,6 +180,7 @@ def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[st
 def show_per_class(per_class: list[dict[str, Any]]) -> None:
     """Precision, recall and F1 of each class."""
     table = _table("class", "precision", "recall", "F1", "images")
+    _line("")
     for each in per_class[:20]:
         table.add_row(
             Text(printable(str(each["class"]))),
@@ -194,6 +198,7 @@ def _share(value: float | None) -> str:
 
 def show_confusion(confusion: list[list[int]], classes: list[str]) -> None:
     """The confusion matrix; for many classes the pairs that are confused most."""
+    _line("")
     if len(classes) > _LARGEST_CONFUSION:
         pairs = [
             (count, classes[i], classes[j])
@@ -218,9 +223,8 @@ def show_confusion(confusion: list[list[int]], classes: list[str]) -> None:
 
 def show_backbones(found: list[dict[str, Any]]) -> None:
     """One line for each backbone."""
-    table = _table(
-        "name", "features", "input", "parameters", "GMACs", "top-1", "weights", "licence", "here"
-    )
+    table = _table("name", "features", "input", "parameters", "GMACs", "top-1", "licence", "here")
+    table.columns[0].no_wrap = True
     for b in found:
         table.add_row(
             b["name"],
@@ -229,13 +233,12 @@ def show_backbones(found: list[dict[str, Any]]) -> None:
             f"{b['parameters'] / 1e6:.1f} M",
             f"{b['gmacs']:.2f}",
             f"{b['top1']:.1f} %",
-            b["weights"],
             b["licence"],
             "yes" if b["here"] else "no",
         )
     _console().print(table)
     for b in found:
-        _line(f"{b['name']}: {b['penultimate']} ({b['source']})")
+        _line(f"{b['name']}: {b['penultimate']}; {b['source']}, weights {b['weights']}")
     if not found:
         _line("no backbone matches")
 

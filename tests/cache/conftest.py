@@ -65,8 +65,3 @@ def rows() -> Callable[..., Rows]:
 @pytest.fixture
 def features() -> Callable[..., np.ndarray]:
     return make_features
-
-
-@pytest.fixture
-def recipe() -> dict:
-    return RECIPE

@@ -117,7 +117,7 @@ def test_known_features_are_not_computed_again(stub, calls, probe, photos, tmp_p
         assert again.probabilities.tobytes() == plain.probabilities.tobytes()
     assert calls.forwards == calls.started == 0
     stub.paint(root / "ants" / "added.png", 64_444)
-    assert len(probe.predict(root, features=known, batch_size=4)) == 31
+    assert len(probe.predict(root, features=known)) == 31
     assert calls.forwards == 1
 
 

@@ -211,6 +211,6 @@ def _recall(sha256: str) -> Weights | None:
         # The note is only a hint: the file may have been replaced since.
         if sha256_of(path) == sha256:
             return Weights(path, sha256, seen["origin"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return None

@@ -238,6 +238,8 @@ def match(
     WeightsError
         Listing up to five tensors that are missing or have another shape.
     """
+    import torch
+
     faults = []
     for name, tensor in network.items():
         if name not in state:
@@ -254,4 +256,10 @@ def match(
             where="--weights",
             next="give the file that belongs to this backbone, or another --backbone",
         )
-    return {name: state.get(name, tensor) for name, tensor in network.items()}
+    return {
+        # A half-precision file would else make a half-precision network, where tensors are assigned.
+        name: state[name].to(tensor.dtype)
+        if name in state
+        else torch.zeros_like(tensor, device="cpu")
+        for name, tensor in network.items()
+    }

@@ -53,7 +53,7 @@ def find(backbone: Backbone) -> Path | None:
         path = usercache.folder("networks") / f"{note['onnx_sha256']}.onnx"
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return path if digest == note["onnx_sha256"] else None
 

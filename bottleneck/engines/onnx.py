@@ -32,6 +32,15 @@ def installed_packages() -> dict[str, str]:
     return found
 
 
+def not_installed() -> EngineError:
+    """The error for an engine that was asked for without its package."""
+    return EngineError(
+        "the package onnxruntime is not installed, or cannot be imported",
+        where="--engine onnx",
+        next="pip install onnxruntime (onnxruntime-gpu for a GPU), or give --engine eager",
+    )
+
+
 def package_clash() -> str | None:
     """A warning if both distributions are installed, because they overwrite each other's files."""
     found = installed_packages()
@@ -87,8 +96,10 @@ class OnnxEngine(Engine):
 
 
 def _session(path: Path, provider: str, device: str, batch_size: int, size: tuple[int, int]) -> Any:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:  # also of an installation that is broken
+        raise not_installed() from error
     wanted = PROVIDERS[provider]
     if wanted not in onnxruntime.get_available_providers():
         raise EngineError(

@@ -90,8 +90,11 @@ def choose(
             device = str(recorded.get("device", "auto"))
             if device.startswith("cuda") and not devices.driver_has_gpu():
                 engine, device, why = "auto", "auto", ""
+        elif _kind(devices.parse(device)) != _kind(str(recorded.get("device", ""))):
+            engine = _kind(engine)  # the same engine, with the provider of the device that was stated
     name, _, provider = engine.partition(":")
-    if name not in ("auto", "eager", "onnx") or provider not in ("", *onnx.PROVIDERS):
+    known = ("", *onnx.PROVIDERS) if name == "onnx" else ("",)
+    if name not in ("auto", "eager", "onnx") or provider not in known:
         raise EngineError(
             f"no engine is called {engine!r}",
             expected="auto, eager, onnx, onnx:cpu, onnx:cuda or onnx:tensorrt",
@@ -100,10 +103,12 @@ def choose(
     if provider in ("cuda", "tensorrt") and device == "auto":
         device = "cuda"  # asking for the provider is asking for the card
     device, device_why = devices.settle("cpu" if provider == "cpu" and device == "auto" else device)
-    kind = device.partition(":")[0]
+    kind = _kind(device)
     if name == "auto":
         name, why = _faster(backbone, kind, n_missing)
     if name == "onnx":
+        if not onnx.installed_packages():
+            raise onnx.not_installed()
         provider = provider or kind
         if (provider == "cpu") != (kind == "cpu"):
             raise EngineError(
@@ -155,6 +160,11 @@ def _faster(backbone: Backbone, kind: str, n_missing: int) -> tuple[str, str]:
     return "eager", f"starts at once; {n_missing} images would not repay an export"
 
 
+def _kind(name: str) -> str:
+    """``cuda:1`` is a ``cuda``, ``onnx:cpu`` an ``onnx``."""
+    return name.partition(":")[0]
+
+
 def _recorded_batch(recorded: Mapping[str, Any], device: str) -> int | None:
-    same = str(recorded.get("device", "")).partition(":")[0] == device.partition(":")[0]
+    same = _kind(str(recorded.get("device", ""))) == _kind(device)
     return int(recorded["batch_size"]) if same and "batch_size" in recorded else None

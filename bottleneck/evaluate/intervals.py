@@ -4,7 +4,9 @@ Every interval lies inside [0, 1], holds the value, and has a width, also where 
 
 Cross-validated scores get wider ones. An image is in one test fold and in K - 1 training sets, so the
 folds depend on each other and an interval for n independent images is too narrow. Counting n / 1.5
-images instead held in simulations as often as it claims (`docs` name the figures); see `CV_SHRINK`.
+images instead, the interval held the kept probe's accuracy in 98 to 100 % of 120 draws each of 60 and
+300 images of overlapping classes; where all but 1 or 2 % is right, in 89 % (60 images) and 95 % (300).
+Balanced accuracy: 94 to 100 %, there 86 and 95 %.
 
 References
 ----------

@@ -312,7 +312,7 @@ def extract_to_file(
         sealed, resumed = sealed_shards(output, backbone, reporter)
         stores: list[Store] = [sealed]
         environments = sealed.environments()
-        if existing is not None and _precise_enough(existing, options, reporter):
+        if existing is not None and _precise_enough(existing, images, options, reporter):
             stores.append(RowStore(existing.keys, existing.features))
             environments.insert(0, existing.environment)
         n_missing = max(0, len(images.samples) - resumed - (len(existing) if existing else 0))
@@ -391,9 +391,21 @@ def _shares_a_key(existing: Features, images: ImageSet) -> bool:
     return False
 
 
-def _precise_enough(existing: Features, options: RunOptions, reporter: Reporter) -> bool:
+def _precise_enough(
+    existing: Features, images: ImageSet, options: RunOptions, reporter: Reporter
+) -> bool:
     """Whether stored values may stand in the new file: float16 never passes for float32."""
     if existing.header.store == "float16" and options.store == "float32":
+        there = {sample.path for sample in images.samples}
+        gone = sum(path not in there for path in existing.paths) if options.add else 0
+        if gone:
+            raise InputError(
+                f"{existing.file} holds float16, and {gone} of its rows have no image here to "
+                "compute them again from",
+                expected="float16, or all images of the file",
+                where="--store float32 with --add",
+                next="leave one of the two away, or give another -o",
+            )
         reporter.warn("the file holds float16: for float32 every feature is computed again")
         return False
     return True

@@ -227,10 +227,11 @@ class _Batcher:
         return len(self._keys)
 
     def add(self, key: bytes, pixels: np.ndarray) -> None:
-        if self._engine is None:
-            self._engine = self._start_engine()
+        # First: an interrupt while the engine starts must not count this image as kept.
         self._keys.append(key)
         self._pixels.append(pixels)
+        if self._engine is None:
+            self._engine = self._start_engine()
         if len(self._keys) == self._engine.batch_size:
             self.flush()
 

@@ -1,0 +1,286 @@
+"""What was computed is never computed again: only bytes that are new reach the network."""
+
+import os
+import subprocess
+import sys
+
+import bottleneck_probe as bp
+import numpy as np
+import pytest
+from blake3 import blake3
+from bottleneck_probe.extraction.api import find_images, run
+from bottleneck_probe.reporter import Silent
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out" / "x.h5"
+
+
+@pytest.fixture
+def extract(calls, output):
+    """One run; one image in each forward call, so that calls count images."""
+
+    def extract_(images, **options):
+        calls.forwards = calls.started = 0
+        stated = {"backbone": "stub", "engine": "eager", "batch_size": 1, **options}
+        result = run(find_images(images), output=output, reporter=Silent(), **stated)
+        assert result.computed == calls.forwards
+        assert result.computed + result.reused + result.quarantined == result.seen
+        return result
+
+    return extract_
+
+
+def check_rows(root, features):
+    """Each row is that of the file that lies there now."""
+    for path, key, row in zip(features.paths, features.keys, features.features[:], strict=True):
+        content = (root / path).read_bytes()
+        assert key.tobytes() == blake3(content).digest()
+        from PIL import Image
+
+        colour = np.asarray(Image.open(root / path).convert("RGB"))[0, 0]
+        np.testing.assert_allclose(row[:3], colour, atol=1e-4)
+
+
+def test_a_second_run_computes_nothing_and_writes_nothing(extract, photos, output, calls):
+    root = photos(9)
+    assert extract(root).computed == 9
+    before = output.read_bytes(), output.stat().st_mtime_ns
+    again = extract(root)
+    assert (again.computed, again.reused, again.written) == (0, 9, False)
+    assert calls.started == 0
+    assert (output.read_bytes(), output.stat().st_mtime_ns) == before
+    assert not output.with_name("x.h5.parts").exists()
+
+
+def test_only_the_added_image_is_computed(extract, photos, stub):
+    root = photos(9)
+    extract(root)
+    stub.paint(root / "ants" / "new.png", 500)
+    found = extract(root)
+    assert (found.computed, found.reused) == (1, 9)
+    check_rows(root, found.features)
+
+
+def test_an_edited_image_is_computed_though_size_and_time_are_the_same(extract, photos, stub):
+    root = photos(9)
+    extract(root)
+    path = root / "ants" / "00004.png"
+    before = path.stat()
+    old = path.read_bytes()
+    for number in range(600, 700):  # until one compresses to the same size
+        stub.paint(path, number)
+        if path.stat().st_size == before.st_size and path.read_bytes() != old:
+            break
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    found = extract(root)
+    assert (found.computed, found.reused) == (1, 8)
+    check_rows(root, found.features)
+
+
+def test_swapped_files_swap_their_rows(extract, photos):
+    root = photos(9)
+    extract(root)
+    a, b = root / "ants" / "00000.png", root / "ants" / "00002.png"
+    content = a.read_bytes(), b.read_bytes()
+    b.write_bytes(content[0])
+    a.write_bytes(content[1])
+    found = extract(root)
+    assert found.computed == 0
+    check_rows(root, found.features)
+
+
+def test_renaming_moving_and_relabelling_cost_nothing(extract, photos):
+    root = photos(9)
+    extract(root)
+    (root / "ants" / "00000.png").rename(root / "ants" / "zz.png")  # renamed
+    (root / "wasps" / "deep").mkdir(parents=True)
+    (root / "ants" / "00002.png").rename(root / "wasps" / "deep" / "a.png")  # another class
+    (root / "bees").rename(root / "hornets")  # a class by another name
+    found = extract(root)
+    assert (found.computed, found.reused) == (0, 9)
+    assert found.written
+    assert found.features.classes == ["ants", "hornets", "wasps"]
+    check_rows(root, found.features)
+    for path, label in zip(found.features.paths, found.features.labels, strict=True):
+        assert path.startswith(f"{label}/")
+
+
+def test_splitting_anew_costs_nothing(extract, photos):
+    root = photos(8)
+    extract(root)
+    for place, path in enumerate(sorted(root.rglob("*.png"))):
+        split = ("train", "val")[place % 2]
+        new = root / split / path.parent.name / path.name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(new)
+    for empty in ("ants", "bees"):
+        (root / empty).rmdir()
+    found = extract(root)
+    assert found.computed == 0
+    assert sorted(found.features.splits) == ["train"] * 4 + ["val"] * 4
+    check_rows(root, found.features)
+
+
+def test_a_moved_root_costs_nothing(extract, photos, tmp_path):
+    root = photos(7)
+    extract(root)
+    moved = root.rename(tmp_path / "elsewhere")
+    found = extract(moved)
+    assert (found.computed, found.reused, found.removed) == (0, 7, 0)
+    assert found.features.root == str(moved)
+
+
+def test_what_is_gone_loses_its_row_unless_it_is_kept(extract, photos, stub):
+    root = photos(9)
+    extract(root)
+    gone = ["ants/00000.png", "bees/00003.png"]
+    kept = (root / gone[0]).read_bytes()
+    for path in gone:
+        (root / path).unlink()
+    stub.paint(root / "bees" / "aaa.png", 900)
+    (root / "bees" / "torn.png").write_bytes(b"")
+    added = extract(root, add=True)
+    assert (added.seen, added.computed, added.removed) == (9, 1, 0)
+    assert set(gone) <= set(added.features.paths)
+    assert len(added.features) == 10
+    assert list(added.features.paths) == sorted(added.features.paths)
+    row = list(added.features.paths).index(gone[0])
+    assert added.features.keys[row].tobytes() == blake3(kept).digest()
+    np.testing.assert_allclose(added.features.features[row], stub.feature_of(0), atol=1e-4)
+    assert added.features.labels[row] == "ants"
+    mirrored = extract(root)
+    assert (mirrored.computed, mirrored.removed) == (0, 2)
+    assert not set(gone) & set(mirrored.features.paths)
+    check_rows(root, mirrored.features)
+
+
+def test_adding_another_folder_of_the_same_root_keeps_the_first(extract, photos, tmp_path):
+    root = photos(6)
+    extract(find_and_root := root / "ants")
+    assert find_and_root.exists()
+    result = extract([root / "ants", root / "bees"], add=True)
+    assert result.computed == 3
+
+
+RECIPE_CHANGES = {
+    "resize": ({"resize": 9}, "preprocessing.resize"),
+    "crop": ({"crop": 7}, "preprocessing.crop"),
+    "interpolation": ({"interpolation": "nearest"}, "preprocessing.interpolation"),
+    "mean": ({"mean": (0.1, 0.2, 0.3)}, "preprocessing.mean"),
+    "std": ({"std": (1, 1, 1)}, "preprocessing.std"),
+    "two at once": ({"std": (1, 1, 1), "resize": 10}, "preprocessing.resize"),
+}
+
+
+@pytest.mark.parametrize("name", list(RECIPE_CHANGES))
+def test_another_recipe_is_refused_and_the_file_left_as_it_is(name, extract, photos, output, calls):
+    root = photos(4)
+    extract(root)
+    before = output.read_bytes()
+    changes, field = RECIPE_CHANGES[name]
+    with pytest.raises(bp.RecipeError) as caught:
+        extract(root, **changes)
+    text = str(caught.value)
+    assert field in text
+    assert str(output) in text
+    assert "-o " in caught.value.next
+    for _, other in RECIPE_CHANGES.values():
+        if other.split(".")[1] not in changes:
+            assert other not in text
+    assert output.read_bytes() == before
+    assert calls.forwards == 0
+    # Nothing stated: the file's own recipe.
+    assert extract(root).computed == 0
+
+
+def test_what_was_stated_once_need_not_be_stated_again(extract, photos, stub):
+    root = photos(4)
+    extract(root, interpolation="nearest", std=(0.2, 0.2, 0.2))
+    stub.paint(root / "ants" / "new.png", 500)
+    found = extract(root, backbone=None)
+    assert (found.computed, found.reused) == (1, 4)
+    assert found.features.recipe["preprocessing"]["interpolation"] == "nearest"
+    assert found.features.recipe["preprocessing"]["std"] == [0.2, 0.2, 0.2]
+
+
+def test_force_replaces_a_file_of_another_recipe(extract, photos):
+    root = photos(4)
+    extract(root)
+    found = extract(root, interpolation="nearest", force=True)
+    assert found.computed == 4
+    assert found.features.recipe["preprocessing"]["interpolation"] == "nearest"
+
+
+def test_a_file_of_other_images_is_refused_with_both_roots(extract, photos, output):
+    first = photos(4)
+    extract(first)
+    before = output.read_bytes()
+    second = photos(4, first=50, folder="others")
+    for add in (False, True):
+        with pytest.raises(bp.InputError) as caught:
+            extract(second, add=add)
+        assert str(first) in str(caught.value)
+        assert str(second) in str(caught.value)
+        assert "--force" in caught.value.next
+        assert output.read_bytes() == before
+    found = extract(second, force=True)
+    assert (found.computed, found.seen) == (4, 4)
+    check_rows(second, found.features)
+
+
+def test_one_shared_image_makes_another_root_the_same_collection(extract, photos, stub):
+    first = photos(4)
+    extract(first)
+    second = photos(4, first=50, folder="others")
+    stub.paint(second / "ants" / "shared.png", 2)
+    found = extract(second)
+    assert (found.computed, found.reused, found.removed) == (4, 1, 4)
+    check_rows(second, found.features)
+
+
+def test_float16_is_kept_and_never_passes_for_float32(extract, photos, stub):
+    root = photos(6)
+    extract(root, store="float16")
+    stub.paint(root / "ants" / "new.png", 500)
+    found = extract(root)
+    assert (found.computed, found.features.header.store) == (1, "float16")
+    wide = extract(root, store="float32")
+    assert (wide.computed, wide.features.header.store) == (7, "float32")
+    check_rows(root, wide.features)
+
+
+def test_widening_a_float16_file_that_also_keeps_rows_says_what_is_wrong(extract, photos):
+    """Rows whose images are gone cannot be computed again, so they cannot become float32."""
+    root = photos(6)
+    extract(root, store="float16")
+    (root / "ants" / "00000.png").unlink()
+    with pytest.raises(bp.BottleneckError, match="float16"):
+        extract(root, store="float32", add=True)
+
+
+UNCHANGED = """
+import sys
+import bottleneck_probe as bp
+cache = bp.extract(sys.argv[1], output=sys.argv[2], quiet=True)
+assert len(cache) == 2, len(cache)
+assert cache.environment["engine"] == "onnx"
+heavy = [m for m in ("torch", "torchvision", "timm", "onnxruntime", "sklearn") if m in sys.modules]
+assert not heavy, heavy
+"""
+
+
+def test_an_unchanged_folder_loads_no_network_library(tmp_path):
+    rng = np.random.default_rng(0)
+    from PIL import Image
+
+    root = tmp_path / "photos"
+    for name in ("ants/a.png", "bees/b.png"):
+        (root / name).parent.mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (64, 80, 3), np.uint8)).save(root / name)
+    output = tmp_path / "x.h5"
+    bp.extract(root, output=output, engine="onnx", device="cpu", batch_size=2, quiet=True)
+    subprocess.run([sys.executable, "-c", UNCHANGED, root, output], check=True)

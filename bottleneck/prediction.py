@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .probe import Probe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """One row per input, in input order; inputs that could not be used included.
 
@@ -169,6 +169,12 @@ class Predictions:
         buffer = io.BytesIO()
         write_table(table, buffer)
         return buffer.getvalue()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Predictions of {len(self)} images, {len(self.classes)} classes: "
+            f"{self.predicted} predicted, {self.quarantined} quarantined>"
+        )
 
     def _repr_html_(self) -> str:
         shown = list(self.rows())[:10]

@@ -49,7 +49,9 @@ def _run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:
 
 def test_it_runs_on_a_folder_of_photographs(stored, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("BOTTLENECK_NOTEBOOK_IMAGES", str(photos))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the kernel's temporary folders are pytest's to remove
+    monkeypatch.setenv(
+        "TMPDIR", str(tmp_path)
+    )  # the kernel's temporary folders are pytest's to remove
     before = sorted(photos.rglob("*"))
     outputs = _run(stored, tmp_path)
     shown = {cell.id for cell in stored.cells for o in cell.get("outputs", []) if "data" in o}

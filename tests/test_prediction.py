@@ -152,9 +152,7 @@ def test_features_of_another_recipe_are_refused_field_by_field(probe, photos, tm
 
 def test_a_probe_of_arrays_takes_no_images(photos, tmp_path, calls):
     X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    own = bp.fit(
-        bp.Features.from_arrays(X, ["a", "b"] * 20), folds=2, repeats=1, quiet=True
-    )
+    own = bp.fit(bp.Features.from_arrays(X, ["a", "b"] * 20), folds=2, repeats=1, quiet=True)
     with pytest.raises(bp.RecipeError, match="arrays"):
         own.predict(photos(2, "new"))
     assert len(own.predict(bp.Features.from_arrays(X[:3] + 1))) == 3
@@ -162,7 +160,7 @@ def test_a_probe_of_arrays_takes_no_images(photos, tmp_path, calls):
 
 def test_all_ways_out_say_the_same(stub, probe, photos, tmp_path):
     root = photos(6, "new", first=100)
-    (root / "ants" / "torn, \"so\" said.png").write_bytes(b"")
+    (root / "ants" / 'torn, "so" said.png').write_bytes(b"")
     got = probe.predict(root)
     columns = ["path", "status", "label", "probability", "p_ants", "p_bees", "reason"]
     assert got.columns() == columns
@@ -205,7 +203,7 @@ def test_all_ways_out_say_the_same(stub, probe, photos, tmp_path):
 
 
 def test_no_cell_of_the_csv_is_a_formula():
-    evil = "=HYPERLINK(\"http://x\")"
+    evil = '=HYPERLINK("http://x")'
     got = bp.Predictions(
         paths=[evil + ".png", "-2+3.png", "@x.png", "+x.png", "a.png"],
         labels=["=1+1", "+c", "plain", None, "-x"],

@@ -55,10 +55,10 @@ def test_a_probe_is_the_same_after_save_and_load(probe, tmp_path):
     again = bp.load(path)
     X = np.asarray(blobs(seed=5).features)
     assert again.predict_proba(X).tobytes() == probe.predict_proba(X).tobytes()
-    for name in (
-        "head params classes protocol n_train n_test seed metrics baseline per_class notes recipe "
-        "fingerprint n_features"
-    ).split():
+    for name in [
+        *("head", "params", "classes", "protocol", "n_train", "n_test", "seed", "metrics"),
+        *("baseline", "per_class", "notes", "recipe", "fingerprint", "n_features"),
+    ]:
         assert getattr(again, name) == getattr(probe, name), name
     np.testing.assert_array_equal(again.confusion, probe.confusion)
     for name in ("keys", "y", "probabilities", "folds"):
@@ -74,9 +74,9 @@ def test_probabilities_are_those_of_the_pipeline(probe, features):
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-9)
     # The scaler is in the probe: standardised by hand, then the head alone, gives the same.
     scaler, head = probe._pipeline.named_steps["scale"], probe._pipeline.named_steps["head"]
-    by_hand = (X.astype(np.float64) - X.astype(np.float64).mean(axis=0)) / X.astype(
-        np.float64
-    ).std(axis=0)
+    by_hand = (X.astype(np.float64) - X.astype(np.float64).mean(axis=0)) / X.astype(np.float64).std(
+        axis=0
+    )
     np.testing.assert_allclose(scaler.transform(X), by_hand, atol=1e-4)
     np.testing.assert_allclose(got, head.predict_proba(scaler.transform(X)), atol=1e-12)
 
@@ -136,7 +136,7 @@ def test_the_file_has_one_metadata_key_and_says_nothing_of_place_or_time(logisti
     assert str(tmp_path).encode() not in content
     assert b"secret-folder-name" not in content
     assert os.fsencode(Path.home()) not in content
-    words = {key for key in _keys(description)}
+    words = set(_keys(description))
     assert not words & {"root", "path", "paths", "time", "date", "seconds", "host", "created_by"}
 
 

@@ -91,7 +91,9 @@ def choose(
             if device.startswith("cuda") and not devices.driver_has_gpu():
                 engine, device, why = "auto", "auto", ""
         elif _kind(devices.parse(device)) != _kind(str(recorded.get("device", ""))):
-            engine = _kind(engine)  # the same engine, with the provider of the device that was stated
+            engine = _kind(
+                engine
+            )  # the same engine, with the provider of the device that was stated
     name, _, provider = engine.partition(":")
     known = ("", *onnx.PROVIDERS) if name == "onnx" else ("",)
     if name not in ("auto", "eager", "onnx") or provider not in known:

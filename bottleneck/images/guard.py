@@ -34,6 +34,10 @@ class _PillowHere:
     may be any object with `match`, so one permanent entry can decide by thread instead.
     """
 
+    # Who hands filters on to worker processes (scikit-learn's `Parallel`) reads them as regular
+    # expressions.
+    pattern = r"PIL\."
+
     def match(self, module: str) -> bool:
         return _here.active and module.startswith("PIL.")
 

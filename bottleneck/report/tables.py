@@ -30,7 +30,13 @@ def _console() -> Console:
 
 
 def _table(*columns: str, title: str = "") -> Table:
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=any(columns),
+    )
     for i, name in enumerate(columns):
         table.add_column(Text(printable(name)), justify="left" if i == 0 else "right")
     return table
@@ -68,9 +74,10 @@ def show_extraction(result: Extraction, *, verbose: bool) -> None:
         _line("; ".join(others))
     show_quarantine(f.quarantine, verbose=verbose)
     show_classes(f)
-    speed = f"{result.seen / max(result.seconds, 1e-9):,.0f} images/s"
+    # Of a run that computed nothing it would say how fast files are hashed.
+    speed = f" ({result.seen / max(result.seconds, 1e-9):,.0f} images/s)" if result.computed else ""
     state = "" if result.written else ", unchanged"
-    _line(f"{n:,} x {d:,} features, {result.seconds:.1f} s ({speed}): {result.output}{state}")
+    _line(f"{n:,} x {d:,} features, {result.seconds:.1f} s{speed}: {result.output}{state}")
 
 
 def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = False) -> None:

@@ -160,9 +160,7 @@ def test_vgg16_gives_torchvisions_features(generated, vgg16_weights):
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
-def test_an_exported_network_has_no_classifier_and_a_free_batch(
-    name, generated, resnet50_weights
-):
+def test_an_exported_network_has_no_classifier_and_a_free_batch(name, generated, resnet50_weights):
     import onnx
     import onnxruntime
 

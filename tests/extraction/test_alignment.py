@@ -76,9 +76,13 @@ def test_every_row_belongs_to_its_path(stub, calls, kinds, data, batch, workers)
         root, output = Path(folder) / "photos", Path(folder) / "x.h5"
         colours, content = lay_out(stub, root, kinds, names)
         calls.forwards = 0
-        stated = dict(
-            backbone="stub", batch_size=batch, workers=workers, engine="eager", allow_bad=True
-        )
+        stated = {
+            "backbone": "stub",
+            "batch_size": batch,
+            "workers": workers,
+            "engine": "eager",
+            "allow_bad": True,
+        }
 
         def extract(images):
             return run(images, output=output, reporter=Silent(), **stated)
@@ -116,9 +120,7 @@ def test_embed_answers_in_the_order_of_the_list(stub, calls, kinds, data, batch)
     with tempfile.TemporaryDirectory() as folder:
         colours, _ = lay_out(stub, Path(folder), kinds, names)
         order = data.draw(st.lists(st.sampled_from(sorted(colours)), min_size=1, max_size=12))
-        rows = bp.embed(
-            [Path(folder) / path for path in order], backbone="stub", batch_size=batch
-        )
+        rows = bp.embed([Path(folder) / path for path in order], backbone="stub", batch_size=batch)
         expected = np.stack([stub.feature_of(colours[path]) for path in order])
         np.testing.assert_allclose(rows, expected, atol=1e-4)
 
@@ -152,3 +154,14 @@ def test_embed_takes_arrays_and_pillow_images_alike(stub, calls):
     np.testing.assert_allclose(bp.embed(arrays, backbone="stub"), expected, atol=1e-4)
     stacked = np.stack(arrays)
     np.testing.assert_allclose(bp.embed(stacked, backbone="stub"), expected, atol=1e-4)
+
+
+def test_embed_answers_in_the_order_of_a_tables_rows(stub, calls, tmp_path):
+    numbers = [7, 300, 2, 90]
+    names = ["z.png", "b.png", "y.png", "a.png"]
+    for name, number in zip(names, numbers, strict=True):
+        stub.paint(tmp_path / name, number)
+    (tmp_path / "list.csv").write_text("\n".join(["path", *names]) + "\n")
+    expected = np.stack([stub.feature_of(number) for number in numbers])
+    rows = bp.embed(tmp_path / "list.csv", backbone="stub")
+    np.testing.assert_allclose(rows, expected, atol=1e-4)

@@ -78,7 +78,9 @@ def test_another_engine_beyond_the_tolerance_is_refused(gap, extract, calls, pho
     before = (tmp_path / "x.h5").read_bytes()
     photos(4, first=50)
     calls.scale = 1 + gap
-    with pytest.raises(bp.CacheError, match="environment changed: .*engine onnx -> eager") as caught:
+    with pytest.raises(
+        bp.CacheError, match=r"environment changed: .*engine onnx -> eager"
+    ) as caught:
         extract(root, engine="eager")
     assert "nothing was written" in caught.value.expected
     assert (tmp_path / "x.h5").read_bytes() == before

@@ -73,7 +73,9 @@ def test_more_than_a_tenth_and_more_than_ten_bad_images_publish_nothing(
     assert not (tmp_path / "x.h5.parts").exists()
 
 
-@pytest.mark.parametrize(("rate", "published"), [(0.0, False), (0.2, False), (0.25, True), (1, True)])
+@pytest.mark.parametrize(
+    ("rate", "published"), [(0.0, False), (0.2, False), (0.25, True), (1, True)]
+)
 def test_a_rate_that_is_stated_replaces_the_rule(rate, published, mixed, extract, tmp_path):
     root = mixed(9, 3)
     if published:

@@ -6,6 +6,7 @@ import threading
 import warnings
 
 import numpy as np
+import numpy as np
 import pytest
 from bottleneck_probe.images import guard
 from bottleneck_probe.images.decode import BadImage, decode
@@ -110,3 +111,14 @@ def test_many_threads_with_a_lenient_host(monkeypatch: pytest.MonkeyPatch):
         thread.join()
     assert wrong == []
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_scikit_learn_can_hand_our_warning_filter_to_its_workers():
+    """`Parallel` copies the filters, and once fell over the one entry that is not its own kind."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    strictly(lambda: None)
+    X = np.arange(20.0).reshape(10, 2)
+    scores = cross_val_score(LogisticRegression(), X, np.arange(10) % 2, cv=2)
+    assert scores.shape == (2,)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from bottleneck_probe.errors import RecipeError
 from bottleneck_probe.recipe import (
     ABSENT,
     canonical_json,
@@ -11,7 +12,6 @@ from bottleneck_probe.recipe import (
     fingerprint,
     recipe_conflict,
 )
-from bottleneck_probe.errors import RecipeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,8 +4,8 @@ import pytest
 from bottleneck_probe.cache.features import Features
 from bottleneck_probe.cache.format import Header, Rows
 from bottleneck_probe.cache.joining import concat, join
-from bottleneck_probe.recipe import fingerprint
 from bottleneck_probe.errors import CacheError, RecipeError
+from bottleneck_probe.recipe import fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,6 @@ import threading
 import warnings
 
 import numpy as np
-import numpy as np
 import pytest
 from bottleneck_probe.images import guard
 from bottleneck_probe.images.decode import BadImage, decode
@@ -118,7 +117,7 @@ def test_scikit_learn_can_hand_our_warning_filter_to_its_workers():
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    strictly(lambda: None)
+    guard.strictly(lambda: None)
     X = np.arange(20.0).reshape(10, 2)
     scores = cross_val_score(LogisticRegression(), X, np.arange(10) % 2, cv=2)
     assert scores.shape == (2,)

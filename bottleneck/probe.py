@@ -303,7 +303,7 @@ def load(path: str | os.PathLike[str]) -> Probe:
         description = json.loads(metadata["bottleneck"])
         if description["format"] != FORMAT:
             raise KeyError("format")
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ProbeError(
             f"{file} is a safetensors file, but no probe",
             expected=f"metadata key `bottleneck` with format {FORMAT}",

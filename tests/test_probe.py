@@ -204,6 +204,7 @@ def test_what_is_no_probe_is_refused_in_words(logistic, tmp_path):
         "but no probe ": save({"a": np.zeros(2)}),
         "but no probe  ": rewritten(logistic, other_format),
         "but no probe   ": rewritten(logistic, lambda description: [1, 2]),
+        "but no probe    ": save({"a": np.zeros(2)}, {"bottleneck": "[" * 100_000 + "]" * 100_000}),
         "format version 2": rewritten(logistic, newer),
         "is incomplete": rewritten(logistic, headless),
         "os.system": rewritten(logistic, unknown_head),

@@ -185,7 +185,9 @@ class Job:
         known = self.known()
         recorded = self.environments[0] if self.environments else None
         engine: list[Engine] = []
-        environment = dict(recorded or {})
+        # Where nothing is computed: of several, the one that knows of the others.
+        knowing = max(self.environments, key=lambda e: len(e.get("earlier", ())), default={})
+        environment = dict(knowing)
 
         def start() -> Engine:
             choice = select.choose(

@@ -62,12 +62,15 @@ def test_ants_and_bees_are_recognised_best_with_the_right_preprocessing(
     right = found()
     wrong = {
         "ImageNet's mean and std": found(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        "no mean": found(mean=(0, 0, 0), std=(1, 1, 1)),
-        "nearest": found(interpolation="nearest"),
     }
     real = timm.create_model
     monkeypatch.setattr(
         timm, "create_model", lambda name, **rest: real(name.removeprefix("tf_"), **rest)
     )
     wrong["symmetric padding"] = found()
-    print(right, wrong)
+    # Measured on these 80: 84 % and -0.97; 64 % and -1.66; 74 % and -1.28. Nearest-neighbour resizing
+    # does not show here (85 %, -0.88): only the comparison with torchvision's pixels finds it.
+    assert right[0] >= 0.80
+    for what, (accuracy, logp) in wrong.items():
+        assert accuracy <= right[0] - 0.05, what
+        assert logp <= right[1] - 0.15, what

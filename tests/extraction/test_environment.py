@@ -146,3 +146,25 @@ def test_a_resumed_run_is_checked_against_its_own_parts(extract, calls, photos, 
     done = extract(root, engine="eager")
     assert done.resumed == 4
     assert done.features.environment["earlier"][0]["engine"] == "onnx"
+
+
+def test_a_run_that_was_cut_off_before_publishing_keeps_its_record(
+    extract, calls, photos, monkeypatch
+):
+    """All is computed, nothing published: the next run must still say that two engines took part."""
+    root = photos(6)
+    extract(root, engine="onnx")
+    photos(4, first=50)
+    real = job.write
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extract(root, engine="eager")
+    monkeypatch.setattr(job, "write", real)
+    done = extract(root)
+    assert (done.computed, done.resumed) == (0, 4)
+    assert done.features.environment["engine"] == "eager"
+    assert [e["engine"] for e in done.features.environment["earlier"]] == ["onnx"]

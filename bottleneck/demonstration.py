@@ -15,9 +15,9 @@ from . import extras
 from .backbones import registry
 from .engines import devices, select
 from .errors import InputError
-from .extraction import job
 from .extraction.api import find_images
 from .extraction.api import run as run_extract
+from .extraction.result import Extraction
 from .fitting import run as run_fit
 from .images.payload import payload, to_image
 from .images.preprocess import apply
@@ -47,7 +47,7 @@ class Demo:
     """
 
     folder: Path
-    extraction: job.Extraction
+    extraction: Extraction
     probe: Probe
     probe_file: Path
     available: int

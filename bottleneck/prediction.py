@@ -23,6 +23,7 @@ from .errors import FitError, InputError, RecipeError
 from .extraction import job
 from .extraction.api import find_images
 from .extraction.options import split_options
+from .extraction.result import Extraction
 from .images.sample import ImageSet
 from .recipe import recipe_conflict
 from .reporter import Reporter, Silent
@@ -334,7 +335,7 @@ def _extract(
     features: Features | str | os.PathLike[str] | None,
     reporter: Reporter,
     options: dict[str, Any],
-) -> job.Extraction:
+) -> Extraction:
     reuse = None
     if features is not None:
         reuse = features if isinstance(features, Features) else open_features(features)

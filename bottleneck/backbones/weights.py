@@ -191,6 +191,11 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
+            # torch says it alike of objects it will not build and of bytes it cannot read.
+            if "Unsupported" not in str(error):
+                raise WeightsError(
+                    f"{path} holds no weights that can be read", next="fetch it again"
+                ) from error
             raise WeightsError(
                 f"{path} is refused: it holds pickled objects that are no tensors, and reading "
                 "them could run code",

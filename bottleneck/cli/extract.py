@@ -17,7 +17,7 @@ from .options import (
 from .reply import DONE, QUARANTINED, Reply, answer
 
 if TYPE_CHECKING:
-    from ..extraction.job import Extraction
+    from ..extraction.result import Extraction
     from ..report.terminal import TerminalReporter
 
 

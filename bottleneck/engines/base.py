@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 
@@ -41,10 +40,6 @@ class Engine(ABC):
     @abstractmethod
     def forward(self, images: np.ndarray) -> np.ndarray:
         """Features of exactly `batch_size` images."""
-
-    @abstractmethod
-    def versions(self) -> dict[str, str]:
-        """Versions of the libraries that compute, for the environment."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Features of up to `batch_size` images.
@@ -93,12 +88,3 @@ class Engine(ABC):
                 next="check the weights; --engine eager tells whether the engine is at fault",
             )
         return features
-
-    def environment(self) -> dict[str, Any]:
-        """Where and with what the features were computed: recorded beside the recipe."""
-        return {
-            "engine": self.name,
-            "device": self.device,
-            "batch_size": self.batch_size,
-            "versions": self.versions(),
-        }

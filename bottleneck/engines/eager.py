@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torchvision
 
 from ..backbones.base import Backbone
 from ..errors import EngineError
@@ -57,7 +56,3 @@ class EagerEngine(Engine):
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(self.device)
             return self._network(batch).cpu().numpy()
-
-    def versions(self) -> dict[str, str]:
-        """Versions of torch and torchvision."""
-        return {"torch": torch.__version__, "torchvision": torchvision.__version__}

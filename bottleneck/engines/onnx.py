@@ -90,10 +90,6 @@ class OnnxEngine(Engine):
         """Features of exactly `batch_size` images."""
         return self._session.run(["features"], {"images": images})[0]
 
-    def versions(self) -> dict[str, str]:
-        """Version of the installed ONNX Runtime."""
-        return installed_packages()
-
 
 def _session(path: Path, provider: str, device: str, batch_size: int, size: tuple[int, int]) -> Any:
     try:

@@ -18,6 +18,7 @@ from ..report.terminal import TerminalReporter
 from ..reporter import Reporter, Silent
 from . import job
 from .options import RecipeOptions, split_options
+from .result import Extraction
 
 if TYPE_CHECKING:
     from ..cache.features import Features
@@ -162,14 +163,14 @@ def run(
     output: str | os.PathLike[str] | None,
     reporter: Reporter,
     **options: Any,
-) -> job.Extraction:
+) -> Extraction:
     """`extract` on images already found, with everything that came of it."""
     recipe_options, run_options = split_options(options)
     for note in images.notes:
         reporter.note(note)
     if output is None and not images.root:
         backbone = job.settle_backbone(recipe_options, None, reporter)
-        return job.extract_to_memory(images, backbone, run_options, reporter)
+        return job.extract_to_memory(images, backbone, run_options, reporter, judged=True)
     path = Path(output) if output is not None else default_output(images, recipe_options)
     return job.extract_to_file(images, recipe_options, run_options, path, reporter)
 

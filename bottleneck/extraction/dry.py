@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.features import open as open_features
 from ..engines import devices, select
 from ..images.decode import BadImage
 from ..images.payload import key_of, payload, to_image
@@ -21,6 +20,7 @@ from . import job
 from .api import default_output
 from .options import RunOptions, split_options
 from .stores import RowStore, Store
+from .target import compatible, disk_need, open_target, sealed_shards
 
 _TIMED_BATCHES = 2
 
@@ -83,12 +83,12 @@ def dry_run(
     """
     recipe_options, run_options = split_options(options)
     path = Path(output) if output is not None else default_output(images, recipe_options)
-    existing = open_features(path) if path.exists() else None
+    existing = open_target(path, recipe_options, run_options)
     backbone = job.settle_backbone(
         recipe_options, existing.recipe if existing is not None else None, reporter
     )
-    existing = job.compatible(existing, backbone, images, path, run_options)
-    sealed, _ = job.sealed_shards(path, backbone, reporter)
+    existing = compatible(existing, backbone, images, path, run_options)
+    sealed, _ = sealed_shards(path, backbone, reporter)
     stores: list[Store] = [sealed]
     environments = sealed.environments()
     removed = 0
@@ -130,7 +130,7 @@ def dry_run(
         unreadable=unreadable,
         ignored=images.ignored,
         removed=removed,
-        disk_bytes=job.disk_need(len(missing), backbone),
+        disk_bytes=disk_need(len(missing), backbone),
         images_per_second=rate,
         seconds=len(missing) / rate if rate else 0.0,
         engine=choice.label,

@@ -16,7 +16,7 @@ from .terminal import printable
 if TYPE_CHECKING:
     from ..cache.features import Features
     from ..extraction.dry import Plan
-    from ..extraction.job import Extraction
+    from ..extraction.result import Extraction
     from ..probe import Probe
 
 _SHOWN = 5

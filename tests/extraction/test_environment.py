@@ -2,7 +2,7 @@
 
 import bottleneck_probe as bp
 import pytest
-from bottleneck_probe.extraction import job
+from bottleneck_probe.extraction import job, publish
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.reporter import Silent
 
@@ -155,15 +155,15 @@ def test_a_run_that_was_cut_off_before_publishing_keeps_its_record(
     root = photos(6)
     extract(root, engine="onnx")
     photos(4, first=50)
-    real = job.write
+    real = publish.write
 
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "write", interrupt)
+    monkeypatch.setattr(publish, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         extract(root, engine="eager")
-    monkeypatch.setattr(job, "write", real)
+    monkeypatch.setattr(publish, "write", real)
     done = extract(root)
     assert (done.computed, done.resumed) == (0, 4)
     assert done.features.environment["engine"] == "eager"

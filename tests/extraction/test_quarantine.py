@@ -3,7 +3,7 @@
 import bottleneck_probe as bp
 import pytest
 from bottleneck_probe.extraction.api import find_images, run
-from bottleneck_probe.extraction.job import TooManyBadError
+from bottleneck_probe.extraction.judge import TooManyBadError
 from bottleneck_probe.reporter import Silent
 
 

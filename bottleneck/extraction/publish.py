@@ -1,0 +1,94 @@
+"""From an outcome to a published file: rows in order, features gathered block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import paths
+from ..backbones.base import Backbone
+from ..cache.features import Features
+from ..cache.features import open as open_features
+from ..cache.format import Header, write
+from ..images.sample import ImageSet
+from .options import RunOptions
+from .pipeline import Outcome
+from .rows import rows_of, same, with_kept
+from .stores import Store
+
+_BLOCK = 4096  # rows gathered at a time
+
+
+def header_of(
+    images: ImageSet, backbone: Backbone, environment: dict[str, Any], options: RunOptions
+) -> Header:
+    """Where the features come from, as the file says it."""
+    return Header(
+        recipe=backbone.recipe(),
+        environment=environment,
+        fingerprint=backbone.fingerprint(),
+        root=paths.escape(images.root),
+        store=options.store or "float32",
+    )
+
+
+def publish(
+    images: ImageSet,
+    outcome: Outcome,
+    header: Header,
+    known: Store,
+    output: Path,
+    *,
+    existing: Features | None,
+    add: bool,
+) -> tuple[Features, int, bool]:
+    """Write the file, unless it is the same already.
+
+    Parameters
+    ----------
+    images : ImageSet
+    outcome : Outcome
+        Of all their samples.
+    header : Header
+    known : Store
+        Has the feature of every row.
+    output : pathlib.Path
+    existing : Features or None
+        The file as it is.
+    add : bool
+        Keep its rows whose path is gone.
+
+    Returns
+    -------
+    features : Features
+        Of the file.
+    removed : int
+        Rows whose path is gone.
+    written : bool
+    """
+    rows = rows_of(images.samples, outcome)
+    removed = 0
+    if existing is not None:
+        seen = {sample.path for sample in images.samples}
+        if add:
+            rows = with_kept(rows, existing.rows, seen)
+        else:
+            removed = sum(path not in seen for path in existing.paths)
+        unchanged = _same_header(existing.header, header) and same(rows, existing.rows)
+        if outcome.computed == 0 and unchanged:
+            return existing, removed, False
+    write(output, header, rows, _blocks(known, rows.keys))
+    return open_features(output), removed, True
+
+
+def _same_header(a: Header, b: Header) -> bool:
+    """Whether two headers say the same; who wrote them and what with does not count."""
+    return (a.recipe, a.root, a.store) == (b.recipe, b.root, b.store)
+
+
+def _blocks(store: Store, keys: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(keys), _BLOCK):
+        yield store.take([key.tobytes() for key in keys[start : start + _BLOCK]])

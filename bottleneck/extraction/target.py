@@ -1,0 +1,149 @@
+"""The file an extraction goes on with: whether it fits, and what a run that was cut off has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import paths
+from ..backbones import registry
+from ..backbones.base import Backbone
+from ..cache import shards
+from ..cache.features import Features
+from ..cache.features import open as open_features
+from ..errors import InputError
+from ..images.decode import BadImage
+from ..images.payload import key_of, payload
+from ..images.sample import ImageSet
+from ..recipe import recipe_conflict
+from ..reporter import Reporter
+from .options import RecipeOptions, RunOptions
+from .stores import ShardStore
+
+
+def open_target(
+    output: Path, recipe_options: RecipeOptions, options: RunOptions
+) -> Features | None:
+    """The file that is there, unless its name alone shows that it holds something else.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+    recipe_options : RecipeOptions
+    options : RunOptions
+        With `force` a misfit counts as not there.
+
+    Raises
+    ------
+    RecipeError
+        If another backbone was stated than the file's: said before any weights are fetched.
+    InputError
+        If the file holds features of no images.
+    """
+    if not output.exists():
+        return None
+    existing = open_features(output)
+    stored = existing.recipe
+    stated = recipe_options.backbone
+    from_images = stored.get("modality") == "image"
+    if from_images and stated in (None, stored.get("backbone")):
+        return existing
+    if options.force:
+        return None
+    if not from_images:
+        raise InputError(
+            f"{output} holds features that were not made from images",
+            expected="a file that `bottleneck extract` made, or a new name",
+            next="give another -o, or --force to replace the file",
+        )
+    entry = registry.find_entry(str(stated))
+    found = entry.weights.find()
+    wanted: dict[str, Any] = {
+        **stored,
+        "backbone": entry.name,
+        "weights_sha256": found.sha256 if found else "(not on this machine)",
+        "preprocessing": entry.preprocessing().to_recipe(),
+    }
+    raise recipe_conflict(stored, wanted, output)
+
+
+def compatible(
+    existing: Features | None,
+    backbone: Backbone,
+    images: ImageSet,
+    output: Path,
+    options: RunOptions,
+) -> Features | None:
+    """The file to extend; None for a new one. Refuses to mix recipes or collections of images."""
+    if existing is None:
+        return None
+    if existing.fingerprint != backbone.fingerprint():
+        if options.force:
+            return None
+        raise recipe_conflict(existing.recipe, backbone.recipe(), output)
+    if (
+        existing.root != paths.escape(images.root)
+        and len(existing)
+        and not _shares_a_key(existing, images)
+    ):
+        if options.force:
+            return None
+        raise InputError(
+            f"{output} holds features of {existing.root or 'images from memory'}, "
+            f"and none of the images of {images.root or 'this list'} is among them",
+            expected="a file of these images, or a new name",
+            next="give another -o, or --force to replace the file",
+        )
+    return existing
+
+
+def _shares_a_key(existing: Features, images: ImageSet) -> bool:
+    """Whether any image is in the file; reads images only until the first that is."""
+    keys = {key.tobytes() for key in existing.keys}
+    for sample in images.samples:
+        try:
+            if not sample.fault and key_of(payload(sample.source)) in keys:
+                return True
+        except BadImage:
+            continue
+    return False
+
+
+def precise_enough(
+    existing: Features, images: ImageSet, options: RunOptions, reporter: Reporter
+) -> bool:
+    """Whether stored values may stand in the new file: float16 never passes for float32."""
+    if existing.header.store == "float16" and options.store == "float32":
+        there = {sample.path for sample in images.samples}
+        gone = sum(path not in there for path in existing.paths) if options.add else 0
+        if gone:
+            raise InputError(
+                f"{existing.file} holds float16, and {gone} of its rows have no image here to "
+                "compute them again from",
+                expected="float16, or all images of the file",
+                where="--store float32 with --add",
+                next="leave one of the two away, or give another -o",
+            )
+        reporter.warn("the file holds float16: for float32 every feature is computed again")
+        return False
+    return True
+
+
+def sealed_shards(output: Path, backbone: Backbone, reporter: Reporter) -> tuple[ShardStore, int]:
+    """What a run that did not end has left for this recipe, and how many features that is."""
+    index, notes = shards.load(parts_folder(output), backbone.fingerprint())
+    for note in notes:
+        reporter.warn(note)
+    if index:
+        reporter.note(f"resumed: {len(index)} features were kept from a run that did not end")
+    return ShardStore(index), len(index)
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the sealed shards of a run lie until it publishes `output`."""
+    return output.with_name(output.name + ".parts")
+
+
+def disk_need(n: int, backbone: Backbone) -> int:
+    """Bytes for `n` rows, twice: sealed shards, and the new file beside the old one."""
+    return n * (4 * backbone.entry.feature_size + 64) * 2

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import extras
 from ..errors import CacheError
+from ..paths import unescape
 from . import given
 from .array import WINDOW_ROWS, FeatureArray
 from .layout import Header, Rows
@@ -120,6 +121,17 @@ class Features:
     def paths(self) -> np.ndarray:
         """Paths relative to `root`, as stored (`bottleneck_probe.paths`): (n,) object."""
         return _texts(self.rows.paths)
+
+    @property
+    def files(self) -> np.ndarray:
+        """Where the images are, or were, on this system: absolute paths for `open`, (n,) object.
+
+        Without a `root` (images from memory) the `paths` are no files, and are returned as they are.
+        """
+        if not self.root:
+            return self.paths
+        root = unescape(self.root)
+        return _texts([os.path.join(root, unescape(path)) for path in self.rows.paths])
 
     @property
     def splits(self) -> np.ndarray:

@@ -1,12 +1,14 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import bottleneck_probe as bp
 import numpy as np
 import pandas as pd
 import pytest
 from bottleneck_probe.errors import CacheError, InputError
+from bottleneck_probe.paths import escape
 
 
 def own(**changes):
@@ -215,3 +217,14 @@ print([name for name in ("torch", "sklearn", "scipy", "pandas", "PIL") if name i
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_are_where_the_images_were(tmp_path):
+    features = bp.Features.from_arrays(np.eye(2), ids=["a%25.jpg", "b/c.jpg"])
+    assert features.files.tolist() == ["a%25.jpg", "b/c.jpg"], "from memory: no files"
+    header = replace(features.header, root=escape(str(tmp_path / "50%")))
+    on_disk = bp.Features(header, features.rows, features.features)
+    assert on_disk.files.tolist() == [
+        str(tmp_path / "50%" / "a%.jpg"),
+        str(tmp_path / "50%" / "b" / "c.jpg"),
+    ]

@@ -19,6 +19,7 @@ from .backbones import registry
 from .cache.export import safe_path, safe_text
 from .cache.features import Features
 from .cache.features import open as open_features
+from .cache.joining import join
 from .errors import FitError, InputError, RecipeError
 from .extraction import job
 from .extraction.api import find_images
@@ -139,20 +140,15 @@ class Predictions:
         from .cache.atomic import replace_atomically
 
         target = Path(path)
+        require_writable(target)
         if target.suffix == ".csv":
             content = self.to_csv().encode()
         elif target.suffix == ".jsonl":
             names = self.columns()
             lines = (json.dumps(dict(zip(names, row, strict=True))) for row in self.rows())
             content = "".join(f"{line}\n" for line in lines).encode()
-        elif target.suffix == ".parquet":
-            content = self._parquet()
         else:
-            raise InputError(
-                f"{target.name} has the suffix {target.suffix!r}",
-                expected=".csv, .jsonl or .parquet",
-                where="-o",
-            )
+            content = self._parquet()
         with replace_atomically(target) as file:
             file.write(content)
         return target
@@ -186,6 +182,31 @@ class Predictions:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns())
         more = f"<p>{len(self) - 10} more rows</p>" if len(self) > 10 else ""
         return f"<table><tr>{head}</tr>{cells}</table>{more}"
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise where a table of predictions could not be written in the end.
+
+    Raises
+    ------
+    InputError
+        For a suffix other than ``.csv``, ``.jsonl`` and ``.parquet``, or a folder that cannot be
+        written.
+    MissingExtraError
+        For ``.parquet`` without pyarrow.
+    """
+    target = Path(path)
+    if target.suffix not in (".csv", ".jsonl", ".parquet"):
+        raise InputError(
+            f"{target.name} has the suffix {target.suffix!r}",
+            expected=".csv, .jsonl or .parquet",
+            where="-o",
+        )
+    if target.suffix == ".parquet":
+        extras.require("pyarrow", purpose="Writing .parquet")
+    folder = target.absolute().parent
+    if target.is_dir() or (folder.exists() and not os.access(folder, os.W_OK)):
+        raise InputError(f"{target} cannot be written", where="-o", next="choose another place")
 
 
 def _cell(value: Any) -> str:
@@ -311,11 +332,26 @@ def _as_features(images: Any) -> Features | None:
     """Features, or the file of features that a path names; None for images."""
     if isinstance(images, Features):
         return images
-    if isinstance(images, list | tuple) and len(images) == 1:
-        return _as_features(images[0])
-    if isinstance(images, str | os.PathLike) and Path(images).suffix in (".h5", ".hdf5"):
+    if isinstance(images, list | tuple) and images:
+        opened = [_as_features(each) for each in images]
+        found = [each for each in opened if each is not None]
+        if found and len(found) < len(opened):
+            raise InputError(
+                "feature files and images were given together", expected="one kind of input"
+            )
+        return None if not found else found[0] if len(found) == 1 else join(found)
+    if isinstance(images, str | os.PathLike) and _is_hdf5(images):
         return open_features(images)
     return None
+
+
+def _is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names a feature file, by its first bytes or, if it is not there, its name."""
+    file = Path(path)
+    if not file.is_file():
+        return file.suffix.lower() in (".h5", ".hdf5")
+    with open(file, "rb") as opened:
+        return opened.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _require_recipe(probe: Probe, features: Features, what: str) -> None:

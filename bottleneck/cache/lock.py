@@ -54,6 +54,12 @@ def writing(
         file.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(file)
     if not _acquired(lock, 0, path):
+        if not file.exists():  # nobody holds it: it cannot be made, and waiting would not end
+            raise CacheError(
+                f"{path} cannot be written: no lock can be made beside it",
+                where=str(file.parent),
+                next="choose a folder that you may write to with -o",
+            )
         if timeout_s and waiting is not None:
             waiting(f"{path} is in use by {_holder(file)}; waiting for it to end")
         if not timeout_s or not _acquired(lock, timeout_s, path):

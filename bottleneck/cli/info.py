@@ -49,6 +49,9 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
         data = describe_features(features)
         if options["to_format"]:
             target = options["output"] or Path(file).with_suffix(f".{options['to_format']}")
+            if not options["output"] and Path(target).exists():
+                # photos.csv may well be the table that photos.h5 was made from.
+                raise InputError(f"{target} exists", where="--to", next="name a file with -o")
             if Path(target).suffix != f".{options['to_format']}":
                 raise InputError(
                     f"{target} does not end in .{options['to_format']}", where="-o and --to"
@@ -57,6 +60,12 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
         return Reply(
             data,
             lambda: show_features(features, data, verbose=options["verbose"]),
+        )
+    if Path(file).is_dir():
+        raise InputError(
+            f"{file} is a folder",
+            expected="a feature file or a probe",
+            next=f"`bottleneck extract {file} --dry-run` tells what is in it",
         )
     if options["to_format"]:
         raise InputError(f"{file} is no feature file", where="--to", expected="a file of features")

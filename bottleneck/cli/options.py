@@ -67,7 +67,9 @@ table_options = _stack(
 )
 
 label_options = _stack(
-    click.option("--label-column", metavar="NAME", help="Column that holds the labels."),
+    click.option(
+        "--label-column", multiple=True, metavar="NAME", help="Column that holds the labels."
+    ),
     click.option("--split-column", metavar="NAME", help="Column that holds train, val or test."),
     click.option("--labels", type=click.Path(), help="Table that gives the images their labels."),
 )

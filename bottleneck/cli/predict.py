@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,8 +52,11 @@ def predict(probe: str, images: tuple[str, ...], **options: Any) -> None:
 def _predict(
     probe: str, images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter
 ) -> Reply:
+    from ..prediction import require_writable
     from ..probe import load
 
+    if options["output"]:
+        require_writable(options["output"])  # before the work, not after it
     predictions = load(probe).predict(
         list(images),
         reporter=reporter,
@@ -79,7 +83,10 @@ def _predict(
 
 def _show(predictions: Predictions, output: str | None, reporter: TerminalReporter) -> None:
     if output is None:
-        click.echo(predictions.to_csv(), nl=False)
+        # UTF-8 whatever the terminal's encoding is: it may be redirected into a file.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(predictions.to_csv().encode())
+        sys.stdout.buffer.flush()
     reporter.note(
         f"{len(predictions)} seen: {predictions.predicted} predicted, "
         f"{predictions.quarantined} quarantined; {predictions.ignored} other files ignored"

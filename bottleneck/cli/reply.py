@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -61,9 +62,19 @@ def answer(
         reply = work(reporter)
     except BottleneckError as error:
         reply = _failed(error, getattr(error, "counts", {}), ERROR)
+    except (OSError, MemoryError, UnicodeError) as error:
+        # The system's own refusals, wherever they come from; any other exception is a defect of
+        # ours, and its traceback says where.
+        name = getattr(error, "filename", None)
+        said = BottleneckError(f"{type(error).__name__}: {error}", where=str(name or ""))
+        reply = _failed(said, {}, ERROR)
     except KeyboardInterrupt as interrupt:
         said = BottleneckError(str(interrupt) or "interrupted")
         reply = _failed(said, getattr(interrupt, "counts", {}), INTERRUPTED)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not end a command that has done its work.
+            stream.reconfigure(errors="backslashreplace")
     if as_json:
         head = {
             "schema_version": SCHEMA_VERSION,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from .. import usercache
 from ..backbones.base import Backbone
+from ..errors import CacheError
 from ..reporter import Reporter
 
 # Part of an exported network's identity: raise it when `FeatureNetwork` or the export changes.
@@ -53,9 +55,17 @@ def find(backbone: Backbone) -> Path | None:
         path = usercache.folder("networks") / f"{note['onnx_sha256']}.onnx"
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, CacheError):
         return None
     return path if digest == note["onnx_sha256"] else None
+
+
+def possible() -> bool:
+    """Whether an exported network could be kept."""
+    try:
+        return os.access(usercache.folder("networks"), os.W_OK)
+    except CacheError:
+        return False
 
 
 def find_or_export(backbone: Backbone, reporter: Reporter) -> Path:

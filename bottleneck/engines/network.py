@@ -50,7 +50,7 @@ def load(backbone: Backbone) -> FeatureNetwork:
     WeightsError
         If the weights cannot be read or do not fit.
     """
-    body = backbone.entry.build(load_state_dict(backbone.weights.path))
+    body = backbone.entry.build(load_state_dict(backbone.weights.file()))
     p = backbone.preprocessing
     network = FeatureNetwork(body, p.mean, p.std)
     # Batch norm and dropout in training mode would make a feature depend on its batch mates.

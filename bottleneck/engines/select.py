@@ -157,6 +157,8 @@ def _faster(backbone: Backbone, kind: str, n_missing: int) -> tuple[str, str]:
         return "eager", "ONNX Runtime is not installed"
     if export.find(backbone):
         return "onnx", "faster on a CPU, and exported before"
+    if not export.possible():
+        return "eager", "there is no place to keep an exported network"
     if n_missing >= EXPORT_PAYS_FROM:
         return "onnx", f"faster on a CPU, and {n_missing} images repay the export"
     return "eager", f"starts at once; {n_missing} images would not repay an export"

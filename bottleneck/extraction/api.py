@@ -115,9 +115,16 @@ def embed(images: Any, **options: Any) -> np.ndarray:
     (1, 1280)
     """
     found = _as_given(images) if isinstance(images, list | tuple) else find_images(images)
-    recipe_options, run_options = split_options({**options, "strict": True})
+    recipe_options, run_options = split_options(options)
     backbone = job.settle_backbone(recipe_options, None, Silent())
     result = job.extract_to_memory(found, backbone, run_options, Silent())
+    if result.quarantined:
+        bad, reason = result.features.quarantine[0]
+        raise InputError(
+            f"{result.quarantined} of {result.seen} images cannot be used; {bad}: {reason}",
+            expected="images that can all be decoded: a row must never stand for another image",
+            next="leave them out, or use bp.extract, which quarantines them",
+        )
     # Features are ordered by path; a list of paths need not be.
     return np.asarray(result.features.features)[np.argsort(found.order)]
 
@@ -129,7 +136,7 @@ def _as_given(images: Sequence[Any]) -> ImageSet:
     samples = []
     for i, item in enumerate(images):
         on_disk = isinstance(item, str | os.PathLike)
-        name = f"{i:08d}" + (f" {escape(os.fspath(item))}" if on_disk else "")
+        name = f"item {i:08d}" + (f", {escape(os.fspath(item))}" if on_disk else "")
         samples.append(Sample(name, os.path.abspath(item) if on_disk else item))
     return ImageSet("", "images", samples, order=list(range(len(samples))))
 
@@ -172,7 +179,16 @@ def run(
         backbone = job.settle_backbone(recipe_options, None, reporter)
         return job.extract_to_memory(images, backbone, run_options, reporter, judged=True)
     path = Path(output) if output is not None else default_output(images, recipe_options)
-    return job.extract_to_file(images, recipe_options, run_options, path, reporter)
+    if path.is_dir() or os.fspath(output or "").endswith(("/", os.sep)):
+        raise InputError(
+            f"{output} is a folder",
+            expected="a file name, such as photos.h5",
+            where="-o",
+            next=f"-o {path / (images.name + '.h5')}",
+        )
+    return job.extract_to_file(
+        images, recipe_options, run_options, path, reporter, by_default=output is None
+    )
 
 
 def default_output(images: ImageSet, options: RecipeOptions) -> Path:

@@ -31,6 +31,7 @@ from .target import (
     open_target,
     parts_folder,
     precise_enough,
+    refuse_to_lose,
     sealed_shards,
 )
 
@@ -50,7 +51,7 @@ def settle_backbone(
     changes = options.preprocessing_changes()
     if recorded is not None and options.backbone in (None, recorded["backbone"]):
         if options.weights is None:
-            return registry.from_recipe(dict(recorded)).with_preprocessing(**changes)
+            return registry.from_recipe(dict(recorded), lazy=True).with_preprocessing(**changes)
         theirs = Preprocessing.from_recipe(recorded["preprocessing"])
         changes = {f.name: getattr(theirs, f.name) for f in fields(theirs)} | changes
     return registry.resolve(
@@ -194,7 +195,12 @@ def extract_to_memory(
         stores.append(RowStore(reuse.keys, reuse.features))
         environments.append(reuse.environment)
     job = Job(images, backbone, options, stores, environments, memory, reporter)
-    outcome, environment = job.compute(len(images.samples))
+    try:
+        outcome, environment = job.compute(len(images.samples))
+    except pipeline.Interrupted:
+        raise KeyboardInterrupt(
+            "interrupted; features in memory are lost (`bottleneck extract` keeps them in a file)"
+        ) from None
     if judged:
         judge(outcome, images, options)
     rows = rows_of(images.samples, outcome)
@@ -206,12 +212,23 @@ def extract_to_memory(
     return result_of(images, outcome, features, None, started, removed=0, written=False)
 
 
+def _seal(sink: shards.Shards) -> None:
+    """Seal what is finished; a Ctrl-C in the middle of it waits until that is done."""
+    try:
+        sink.seal()
+    except KeyboardInterrupt:
+        sink.seal()
+        raise
+
+
 def extract_to_file(
     images: ImageSet,
     recipe_options: RecipeOptions,
     options: RunOptions,
     output: Path,
     reporter: Reporter,
+    *,
+    by_default: bool = False,
 ) -> Extraction:
     """Bring a feature file up to date with the images: compute what is missing, publish.
 
@@ -223,6 +240,8 @@ def extract_to_file(
     output : pathlib.Path
         A file that is made, or extended; it mirrors the images afterwards.
     reporter : Reporter
+    by_default : bool, default False
+        The user did not name `output`: then rows of images that are still there are not dropped.
 
     Returns
     -------
@@ -246,6 +265,8 @@ def extract_to_file(
             recipe_options, existing.recipe if existing is not None else None, reporter
         )
         existing = compatible(existing, backbone, images, output, options)
+        if existing is not None:
+            refuse_to_lose(existing, images, options, by_default=by_default)
         if existing is not None and options.store is None:
             options = replace(options, store=existing.header.store)
         sealed, resumed = sealed_shards(output, backbone, reporter)
@@ -261,18 +282,22 @@ def extract_to_file(
         try:
             outcome, environment = job.compute(n_missing)
         finally:
-            sink.seal()  # also after Ctrl-C: what is finished is kept
+            _seal(sink)  # also after Ctrl-C: what is finished is kept
         judge(outcome, images, options, output)
         # Read back from the disk: what is published is what was sealed.
         job.stores[0] = ShardStore(shards.load(sink.parts_dir, sink.fingerprint)[0])
-        published, removed, written = publish(
-            images,
-            outcome,
-            header_of(images, backbone, environment, options),
-            job.known(),
-            output,
-            existing=existing,
-            add=options.add,
-        )
+        try:
+            published, removed, written = publish(
+                images,
+                outcome,
+                header_of(images, backbone, environment, options),
+                job.known(),
+                output,
+                existing=existing,
+                add=options.add,
+            )
+        except KeyboardInterrupt:
+            total = len(images.samples)
+            raise pipeline.Interrupted(total, total) from None
         sink.discard()
     return result_of(images, outcome, published, output, started, removed, written, resumed=resumed)

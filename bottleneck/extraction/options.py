@@ -42,8 +42,12 @@ class RecipeOptions:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= 4096:
-                raise InputError(f"{name} is {value}", expected="1 to 4096 px", where=f"--{name}")
+            if value is not None and not (isinstance(value, int) and 1 <= value <= 4096):
+                raise InputError(f"{name} is {value!r}", expected="1 to 4096 px", where=f"--{name}")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, list | tuple) or len(value) != 3):
+                raise InputError(f"{name} is {value!r}", expected="3 numbers", where=f"--{name}")
         if self.precision not in ("auto", "fp32"):
             raise InputError(
                 f"precision {self.precision!r} is not there",
@@ -58,6 +62,8 @@ class RecipeOptions:
             for name in ("resize", "interpolation")
             if getattr(self, name) is not None
         }
+        if "interpolation" in changes:
+            changes["interpolation"] = str(changes["interpolation"]).lower()
         if self.crop is not None:
             changes["crop"] = (self.crop, self.crop)
         for name in ("mean", "std"):
@@ -110,6 +116,12 @@ class RunOptions:
                 raise InputError(
                     f"{name} is {value}", expected="1 or more", where=f"--{name.replace('_', '-')}"
                 )
+        if self.add and self.force:
+            raise InputError(
+                "--add keeps rows of the file, --force replaces it",
+                expected="one of the two",
+                where="--add and --force",
+            )
         if self.store not in (None, "float32", "float16"):
             raise InputError(
                 f"store is {self.store!r}", expected="float32 or float16", where="--store"

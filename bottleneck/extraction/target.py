@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,50 @@ def _shares_a_key(existing: Features, images: ImageSet) -> bool:
         except BadImage:
             continue
     return False
+
+
+def refuse_to_lose(
+    existing: Features, images: ImageSet, options: RunOptions, *, by_default: bool
+) -> None:
+    """Raise an InputError where rows would go whose images are not gone.
+
+    Parameters
+    ----------
+    existing : Features
+        The file that will mirror the images.
+    images : ImageSet
+    options : RunOptions
+    by_default : bool
+        The user did not name the file.
+    """
+    root = paths.escape(images.root)
+    if options.add and (not root or existing.root != root):
+        raise InputError(
+            f"--add: {existing.file} holds images of {existing.root or 'memory'}, "
+            f"and these are of {root or 'memory'}, where the same path is another image",
+            expected="images below the same folder",
+            where="--add",
+            next="extract the folder that holds both, or give another -o and fit on both files",
+        )
+    seen = {sample.path for sample in images.samples}
+    for sample in images.samples:
+        if "cannot be listed" in (sample.fault or ""):
+            below = sum(path.startswith(f"{sample.path}/") for path in existing.paths)
+            if below and not options.force:
+                raise InputError(
+                    f"{sample.path}: {sample.fault}; {below} rows of {existing.file} lie below it",
+                    next="make the folder readable, or --force to drop these rows",
+                )
+    if not by_default or options.add or options.force:
+        return
+    gone = [i for i, path in enumerate(existing.paths) if path not in seen]
+    there = sum(os.path.exists(file) for file in existing.files[gone])
+    if there:
+        raise InputError(
+            f"{existing.file} would lose {there} rows whose images are still there",
+            expected="the same images as before, or more",
+            next="give -o for a file of these images alone, or --add to keep the others too",
+        )
 
 
 def precise_enough(

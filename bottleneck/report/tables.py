@@ -69,7 +69,8 @@ def show_extraction(result: Extraction, *, verbose: bool) -> None:
     if result.ignored:
         others.append(f"{plural(result.ignored, 'other file')} ignored")
     if result.removed:
-        others.append(f"{plural(result.removed, 'row')} removed, because the image is gone")
+        gone = "the image is gone, or not among these (--add keeps it)"
+        others.append(f"{plural(result.removed, 'row')} removed: {gone}")
     if others:
         _line("; ".join(others))
     show_quarantine(f.quarantine, verbose=verbose)

@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import bottleneck_probe as bp
 import numpy as np
 import pytest
 from blake3 import blake3
+from bottleneck_probe.backbones import registry
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.reporter import Silent
 
@@ -158,10 +161,67 @@ def test_what_is_gone_loses_its_row_unless_it_is_kept(extract, photos, stub):
     check_rows(root, mirrored.features)
 
 
-def test_a_folder_beside_the_first_one_adds_its_images(extract, photos):
+def test_add_refuses_another_folder_where_the_same_path_is_another_image(extract, photos, output):
+    """Rows of the first folder were overwritten by rows of the second with the same path."""
     root = photos(6)
-    assert extract(root / "ants").computed == 3
-    assert extract([root / "ants", root / "bees"], add=True).computed == 3
+    extract(root / "ants")
+    before = output.read_bytes()
+    with pytest.raises(bp.InputError, match="the same path is another image"):
+        extract([root / "ants", root / "bees"], add=True)
+    assert output.read_bytes() == before
+    with pytest.raises(bp.InputError, match="one of the two"):
+        extract(root / "ants", add=True, force=True)
+
+
+def test_a_default_output_is_not_shrunk_to_a_part_of_its_images(
+    calls, photos, tmp_path, monkeypatch
+):
+    """Trying two images once cost the features of all the others."""
+    root = photos(6)
+    monkeypatch.chdir(tmp_path)
+    bp.extract(root, backbone="stub", quiet=True)
+    some = sorted(str(file) for file in root.glob("*/*"))
+    with pytest.raises(bp.InputError, match="would lose 4 rows whose images are still there"):
+        bp.extract([some[0], some[-1]], backbone="stub", quiet=True)
+    Path(some[0]).unlink()
+    assert len(bp.extract(root, backbone="stub", quiet=True)) == 5
+
+
+def test_rows_below_a_folder_that_cannot_be_listed_are_not_dropped(extract, photos, monkeypatch):
+    root = photos(6)
+    extract(root)
+    real = os.scandir
+
+    def scandir(path="."):
+        if os.path.basename(os.fspath(path)) == "bees":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(bp.InputError, match=r"3 rows of .* lie below it"):
+        extract(root)
+
+
+def test_an_unchanged_file_needs_no_weights(extract, photos, monkeypatch):
+    """They were asked for although nothing was to be computed."""
+    root = photos(4)
+    extract(root)
+    monkeypatch.setattr("bottleneck_probe.backbones.registry._recall", lambda sha256: None)
+    nothing = replace(registry.ENTRIES["stub"], weights=_Nowhere())
+    monkeypatch.setitem(registry.ENTRIES, "stub", nothing)
+    done = extract(root)
+    assert (done.computed, done.reused) == (0, 4)
+    with pytest.raises(bp.WeightsError, match="not on this machine"):
+        registry.from_recipe(done.features.recipe)
+    with pytest.raises(bp.WeightsError, match="not on this machine"):
+        registry.from_recipe(done.features.recipe, lazy=True).weights.file()
+
+
+class _Nowhere:
+    label = licence = "x"
+
+    def find(self):
+        return None
 
 
 RECIPE_CHANGES = {

@@ -129,7 +129,7 @@ def test_what_a_file_records_is_taken_where_nothing_is_stated(backbone, machine)
 def test_a_file_made_on_a_card_that_is_gone_is_extended_on_the_cpu(backbone, machine):
     made = {"engine": "onnx:cuda", "device": "cuda:0", "batch_size": 256}
     choice = select.choose(backbone, n_missing=1, recorded=made)
-    assert (choice.device, choice.batch_size) == ("cpu", 32)
+    assert (choice.device, choice.batch_size) == ("cpu", select.BATCH_SIZE["cpu"])
     machine.gpu = True
     choice = select.choose(backbone, n_missing=1, recorded=made)
     assert (choice.label, choice.device, choice.batch_size) == ("onnx:cuda", "cuda:0", 256)

@@ -414,9 +414,7 @@ def _in_blocks(probe: Probe, features: Features, rows: int = 8192) -> np.ndarray
 def _in_input_order(probe: Probe, found: ImageSet, features: Features) -> Predictions:
     by_path = _of_features(probe, features)
     place = {path: i for i, path in enumerate(by_path.paths)}
-    # found.order[i] is the place in the user's order of the i-th sample by path.
-    order = np.argsort(np.asarray(found.order, np.int64), kind="stable")
-    rows = [place[found.samples[i].path] for i in order]
+    rows = [place[found.samples[i].path] for i in found.entries]
     return Predictions(
         paths=[by_path.paths[i] for i in rows],
         labels=[by_path.labels[i] for i in rows],

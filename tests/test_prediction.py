@@ -307,3 +307,33 @@ def test_ants_and_bees_are_told_apart(ants_bees, test_data, tmp_path):
     scored = kept.score(test_data / "ants-bees" / "val", features=ants_bees)
     assert scored["n"] == 153
     assert scored["metrics"]["accuracy"]["value"] == pytest.approx(accuracy["value"])
+
+
+def test_an_image_given_twice_is_answered_twice(stub, probe, tmp_path):
+    """`zip(paths, guesses.labels)` was shifted by one after the first repeat."""
+    files = [stub.paint(tmp_path / "new" / f"{i}.png", 40 + i) for i in range(2)]
+    given = [str(tmp_path / "new" / f"{i}.png") for i in (1, 0, 1)]
+    assert files
+    found = probe.predict(given)
+    assert found.paths == ["1.png", "0.png", "1.png"]
+    np.testing.assert_array_equal(found.probabilities[0], found.probabilities[2])
+
+
+def test_several_feature_files_are_predicted_together(probe, tmp_path):
+    n = probe.n_features
+    for name, seed in (("a.h5", 1), ("b", 2)):
+        X = np.random.default_rng(seed).random((3, n))
+        own = bp.Features.from_arrays(X, ids=[f"{name}{i}" for i in range(3)])
+        own.save(tmp_path / name)
+    with pytest.raises(bp.RecipeError):
+        probe.predict([tmp_path / "a.h5", tmp_path / "b"])
+    with pytest.raises(bp.InputError, match="given together"):
+        probe.predict([tmp_path / "a.h5", tmp_path])
+
+
+@pytest.mark.parametrize("name", ["preds.txt", "preds", "nowhere.xlsx"])
+def test_a_table_that_cannot_be_written_is_told_before_the_work(name, tmp_path):
+    from bottleneck_probe.prediction import require_writable
+
+    with pytest.raises(bp.InputError, match="suffix"):
+        require_writable(tmp_path / name)

@@ -125,8 +125,7 @@ def embed(images: Any, **options: Any) -> np.ndarray:
             expected="images that can all be decoded: a row must never stand for another image",
             next="leave them out, or use bp.extract, which quarantines them",
         )
-    # Features are ordered by path; a list of paths need not be.
-    return np.asarray(result.features.features)[np.argsort(found.order)]
+    return np.asarray(result.features.features)[found.entries]
 
 
 def _as_given(images: Sequence[Any]) -> ImageSet:
@@ -138,7 +137,7 @@ def _as_given(images: Sequence[Any]) -> ImageSet:
         on_disk = isinstance(item, str | os.PathLike)
         name = f"item {i:08d}" + (f", {escape(os.fspath(item))}" if on_disk else "")
         samples.append(Sample(name, os.path.abspath(item) if on_disk else item))
-    return ImageSet("", "images", samples, order=list(range(len(samples))))
+    return ImageSet("", "images", samples, entries=list(range(len(samples))))
 
 
 def find_images(

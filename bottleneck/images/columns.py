@@ -27,24 +27,43 @@ def choose_label_column(table: Table, label_columns: Sequence[str]) -> str | Non
         )
     if label_columns:
         return table.named(label_columns[0], "--label-column")
-    return "label" if "label" in table.columns else None
+    return table.default("label", "--label-column")
 
 
-def no_labels_note(table: Table) -> str:
-    """What to tell where a table has no column of labels."""
-    return (
-        f"{table.where}: no column is called label, so no image is labelled; "
-        f"--label-column names one of {', '.join(table.columns)}."
-    )
+def choose_split_column(table: Table, wanted: str | None) -> str | None:
+    """The column of splits: as asked, else ``split`` if there is one."""
+    if wanted is not None:
+        return table.named(wanted, "--split-column")
+    return table.default("split", "--split-column")
+
+
+def read_classes(table: Table, column: str | None) -> tuple[list[str], list[str]]:
+    """The label of each row as it is written, empty for none; and what to tell about labels."""
+    if column is None:
+        return [""] * len(table.rows), [
+            f"{table.where}: no column is called label, so no image is labelled; "
+            f"--label-column names one of {', '.join(table.columns)}."
+        ]
+    labels = [value if value.strip() else "" for value in table.column(column)]
+    spellings: dict[str, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        spellings.setdefault(label.strip(), []).append(label)
+    alike = [repr(label) for group in spellings.values() if len(group) > 1 for label in group]
+    if not alike:
+        return labels, []
+    named = ", ".join(alike[:6]) + (", ..." if len(alike) > 6 else "")
+    return labels, [
+        f"{table.where}: these classes differ only by spaces around them, and are kept apart: "
+        f"{named}."
+    ]
+
+
+Find = Callable[[str], list[str]]
 
 
 def choose_path_column(
-    table: Table,
-    wanted: str | None,
-    find: Callable[[str], list[str]],
-    find_below: Callable[[str], list[str]],
-    base: str,
-) -> tuple[str, Callable[[str], list[str]], list[str]]:
+    table: Table, wanted: str | None, find: Find, find_below: Find, base: str
+) -> tuple[str, Find, list[str], list[str]]:
     """Choose the column that names images, and how its values are to be read.
 
     Parameters
@@ -64,23 +83,59 @@ def choose_path_column(
     column : str
     find : callable
         One of the two, or both in turn.
+    values : list of str
+        The column without the spaces around paths, but where a file is really called so.
     notes : list of str
     """
+    column, below, notes = _choose(table, wanted, _lenient(find), _lenient(find_below), base)
 
     def anywhere(value: str) -> list[str]:
         return find(value) or find_below(value)
 
-    if wanted is not None or "path" in table.columns:
-        column = table.named(wanted, "--path-column") if wanted is not None else "path"
+    method = anywhere if below else find
+    written = table.column(column)
+    values = [v if v == v.strip() or method(v) else v.strip() for v in written]
+    count = sum(a != b for a, b in zip(values, written, strict=True))
+    if count:
+        notes.append(
+            f"{table.where}: spaces around the path in {count} of {len(values)} rows of the column "
+            f"{column} are left out."
+        )
+    return column, method, values, notes
+
+
+def _lenient(find: Find) -> Find:
+    """`find` for the value as it is written, or else without the spaces around it."""
+
+    def found(value: str) -> list[str]:
+        bare = value.strip()
+        return find(value) or (find(bare) if bare and bare != value else [])
+
+    return found
+
+
+def _choose(
+    table: Table, wanted: str | None, find: Find, find_below: Find, base: str
+) -> tuple[str, bool, list[str]]:
+    """The column, whether its values are looked for in all folders, and what to tell."""
+
+    def anywhere(value: str) -> list[str]:
+        return find(value) or find_below(value)
+
+    if wanted is not None:
+        column: str | None = table.named(wanted, "--path-column")
+    else:
+        column = table.default("path", "--path-column")
+    if column is not None:
         # One path that works is enough to know that the values are paths: the search below the
         # root reads every folder there, and could take another folder's file of the same name.
         if any(find(value) for value in table.column(column)):
-            return column, find, []
+            return column, False, []
         hits = sum(bool(find_below(value)) for value in table.column(column))
         if not hits:
-            return column, find, []
-        return column, anywhere, [_told(table, column, hits, base)]
-    for method in (find, anywhere):
+            return column, False, []
+        return column, True, [_told(table, column, hits, base)]
+    for below, method in ((False, find), (True, anywhere)):
         shares = {name: _share(table.column(name), method) for name in table.columns}
         likely = [name for name, share in shares.items() if share > 0.5]
         if len(likely) > 1:
@@ -92,7 +147,7 @@ def choose_path_column(
             )
         if likely:
             hits = sum(bool(method(value)) for value in table.column(likely[0]))
-            return likely[0], method, [_told(table, likely[0], hits, base)]
+            return likely[0], below, [_told(table, likely[0], hits, base)]
     raise InputError(
         f"found: {', '.join(table.columns)}; expected: path",
         expected=f"a column path, or one whose values name images below {base}",
@@ -108,17 +163,16 @@ def _told(table: Table, column: str, hits: int, base: str) -> str:
     )
 
 
-def _share(values: list[str], find: Callable[[str], list[str]]) -> float:
+def _share(values: list[str], find: Find) -> float:
     sample = [value for value in dict.fromkeys(values[:1000]) if value]
     hits = sum(any(not os.path.isdir(file) for file in find(value)) for value in sample)
     return hits / len(sample) if sample else 0.0
 
 
-def read_splits(table: Table, split_column: str | None) -> list[str]:
+def read_splits(table: Table, column: str | None) -> list[str]:
     """The split of each row: ``train``, ``val``, ``test`` or empty."""
-    if split_column is None and "split" not in table.columns:
+    if column is None:
         return [""] * len(table.rows)
-    column = table.named(split_column or "split", "--split-column")
     words = table.column(column)
     splits = [split_of(word) if word.strip() else "" for word in words]
     wrong = [i for i, split in enumerate(splits) if split is None]

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
+
 from ..errors import InputError
 from ..paths import escape, order
+from .address import address_fault
 from .gather import Given, common_folder, existing, gather, nothing_found
 from .join import join_labels
 from .layout import read_layout
 from .memory import from_memory, read_labels
 from .sample import ImageSet, Sample
+from .several import read_several
 from .tables import samples_of
 from .tabular import is_data_frame, is_table, read_table
 
@@ -33,12 +37,12 @@ def find(
     Parameters
     ----------
     inputs : object
-        One thing or a list of things: a folder, a table (``.csv``, ``.tsv``, ``.parquet`` or a
+        One thing or a list (or array) of things: a folder, a table (``.csv``, ``.tsv``, ``.parquet`` or a
         DataFrame), an image, a glob, ``-`` for a list on stdin; bytes, PIL images, arrays, uint8
         tensors, or a torch Dataset.
     root : path, optional
         Folder that paths are relative to. Default: the folder, the table's folder, or the folder
-        that holds all that was given.
+        that holds all that was given. If it is stated, the folders below it say the classes.
     path_column, split_column : str, optional
         Columns of a table; by default ``path`` (or the one column that names files) and ``split``.
     label_columns : sequence of str, default ()
@@ -59,6 +63,7 @@ def find(
     InputError
         If there is no image at all, or the inputs contradict themselves.
     """
+    inputs = _as_list(inputs)
     columns: dict[str, Any] = {
         "path_column": path_column,
         "label_columns": label_columns,
@@ -100,6 +105,13 @@ def find(
     return found
 
 
+def _as_list(inputs: Any) -> Any:
+    """An array of text or of objects as a list; those of numbers are pixels and stay."""
+    named = isinstance(inputs, np.ndarray) and inputs.dtype.kind in "UOT"
+    column = type(inputs).__name__ in ("Series", "Index") and hasattr(inputs, "tolist")
+    return inputs.tolist() if named or column else inputs
+
+
 def _paths(inputs: Any) -> list[str] | None:
     """The arguments as paths, or None if they are something else."""
     if isinstance(inputs, (str, os.PathLike)):
@@ -118,11 +130,12 @@ def _from_table(source: Any, base: str | None, columns: dict[str, Any]) -> Image
     named = isinstance(source, str)
     if base is None:
         base = os.path.dirname(os.path.abspath(source)) if named else os.getcwd()
-    samples, root, rows, notes = samples_of(table, base, **columns)
-    if all(sample.fault for sample in samples):
+    samples, root, rows, entries, notes = samples_of(table, base, **columns)
+    faults = {sample.fault for sample in samples}
+    if None not in faults and "no such file" in faults:
         notes.append(f"{table.where}: no path exists below {base}: wrong --root?")
     name = os.path.splitext(os.path.basename(source))[0] if named else "table"
-    return _ordered(root, name, samples, 0, notes, rows)
+    return _ordered(root, name, samples, 0, notes, rows, entries)
 
 
 def _from_paths(arguments: list[str], base: str | None, strict: bool) -> tuple[ImageSet, Given]:
@@ -134,19 +147,31 @@ def _from_paths(arguments: list[str], base: str | None, strict: bool) -> tuple[I
         first.setdefault(path, place)
     if not first:
         raise nothing_found(arguments, given)
-    if base is None or not all(path.startswith(os.path.join(base, "")) for path in first):
-        base = common_folder(given.homes if base is None else [base, *given.homes])
-    files = [given.files[place] for place in first.values()]
-    samples, notes = read_layout(files, base)
-    if again := len(given.files) - len(files):
+    local = [path for path in first if not address_fault(path)]
+    stated = base is not None
+    if base is None or not all(path.startswith(os.path.join(base, "")) for path in local):
+        homes = given.homes or [os.getcwd()]
+        base = common_folder(homes if base is None else [base, *homes])
+    files = [given.files[first[path]] for path in local]
+    if given.folders and len(given.folders) + given.singles > 1 and not stated:
+        samples, notes = read_several(files, given.folders, base)
+    else:
+        samples, notes = read_layout(files, base)
+    found = {sample.source: sample for sample in samples}
+    for path in first.keys() - found.keys():
+        found[path] = Sample(escape(path), path, fault=address_fault(path))
+    samples = [found[path] for path in first]
+    at = {path: i for i, path in enumerate(first)}
+    if again := len(given.files) - len(first):
         given.notes.append(f"{again} files were given more than once and count once.")
-    lone = len(arguments) == 1 and not given.folders and len(files) == 1
+    lone = len(arguments) == 1 and not given.folders and len(first) == 1
     notes = given.notes + ([] if lone else notes)
-    name = os.path.splitext(os.path.basename(files[0][0]))[0] if lone else os.path.basename(base)
-    return (
-        _ordered(base, name or "images", samples, given.ignored, notes, list(first.values())),
-        given,
+    name = (
+        os.path.splitext(os.path.basename(next(iter(first))))[0] if lone else os.path.basename(base)
     )
+    places, entries = list(first.values()), [at[path] for path, _ in given.files]
+    name = name or "images"
+    return _ordered(base, name, samples, given.ignored, notes, places, entries), given
 
 
 def _only_files(given: Given, arguments: list[str]) -> int:
@@ -184,9 +209,11 @@ def _ordered(
     ignored: int,
     notes: list[str],
     places: list[int],
+    entries: list[int],
 ) -> ImageSet:
-    """Sort samples by the bytes of their paths and keep where each stood."""
+    """Sort samples by the bytes of their paths; `entries` leads to them before and after."""
     ranks = sorted(range(len(samples)), key=lambda i: order(samples[i].path))
+    rank_of = {i: rank for rank, i in enumerate(ranks)}
     return ImageSet(
         root,
         escape(name),
@@ -194,4 +221,5 @@ def _ordered(
         ignored,
         notes,
         [places[i] for i in ranks],
+        [rank_of[i] for i in entries],
     )

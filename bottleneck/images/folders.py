@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from ..errors import InputError
 from .formats import HEAD_BYTES, NOT_IMAGES, is_image_name, sniff, suffix
 
+# How the fault of a folder begins that stands for images nobody could see.
+UNLISTED = "cannot be listed"
+
 
 @dataclass(slots=True)
 class Walk:
@@ -80,7 +83,7 @@ def walk(folder: str) -> Walk:
                     where=folder,
                     next="check its permissions",
                 ) from error
-            found.files.append((place, f"folder cannot be listed: {error.strerror}"))
+            found.files.append((place, f"{UNLISTED}: {error.strerror}"))
             continue
         for entry in entries:
             if not _is_folder(entry) or entry.name.startswith("."):
@@ -107,6 +110,11 @@ def _add_file(found: Walk, entry: os.DirEntry[str]) -> None:
         found.files.append((entry.path, None))
     else:
         found.leave_out(name)
+
+
+def is_unlisted(fault: str | None) -> bool:
+    """Whether a fault says that its path is a folder whose images are not known."""
+    return fault is not None and fault.startswith(UNLISTED)
 
 
 def file_fault(path: str) -> str | None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..paths import escape, order
+from .address import address_fault
 from .folders import file_fault, is_image_file, walk
 from .formats import suffix
+from .layout import File
 from .tabular import is_table
 
-_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -27,22 +27,26 @@ class Given:
     Attributes
     ----------
     files : list of (str, str or None)
-        Absolute path and fault of each image, in the user's order, repeated ones included.
+        Absolute path and fault of each image, in the user's order, repeated ones included; a URL
+        in a list stands as it was written.
     homes : list of str
         The folders given, and those of the files given: their common parent is the root.
     ignored, others
         Files that are no images, and how often each suffix occurs among them.
-    folders : int
-        How many of the arguments are folders.
+    folders : dict of str to list
+        The folders given, by absolute path, and the images in each.
+    singles : int
+        How many files were given by themselves, those that are no images included.
     notes : list of str
         What the user should know whatever the labels are.
     """
 
-    files: list[tuple[str, str | None]] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
     homes: list[str] = field(default_factory=list)
     ignored: int = 0
     others: Counter[str] = field(default_factory=Counter)
-    folders: int = 0
+    folders: dict[str, list[File]] = field(default_factory=dict)
+    singles: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,11 +56,14 @@ def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bo
         for path in _stdin():
             gather(given, path, strict=False, alone=False, listed=True)
         return
-    if not argument or _URL.match(argument):
+    address = address_fault(argument)
+    if address and listed:
+        given.files.append((argument, address))
+        given.singles += 1
+        return
+    if not argument or address:
         raise InputError(
-            f"{argument!r} is an address; images are not read from the network"
-            if argument
-            else "an empty path",
+            address or "an empty path",
             expected="files on this computer",
             next="download the images first",
         )
@@ -70,27 +77,33 @@ def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bo
         if not matches and strict:
             raise InputError(f"no file matches {argument}", expected="at least one image")
         if not matches:
-            given.files.append((path, "no such file"))
-            given.homes.append(os.path.dirname(path))
+            _add_missing(given, path)
         for match in matches:
             _add(given, os.path.abspath(match), match, alone=False, chosen=False)
     elif strict:
         existing(argument)
     else:
-        given.files.append((path, "no such file"))
-        given.homes.append(os.path.dirname(path))
+        _add_missing(given, path)
+
+
+def _add_missing(given: Given, path: str) -> None:
+    given.files.append((path, "no such file"))
+    given.homes.append(os.path.dirname(path))
+    given.singles += 1
 
 
 def _add(given: Given, path: str, argument: str, *, alone: bool, chosen: bool = True) -> None:
     """Add a path that exists; `chosen` says that the user wrote it, rather than a pattern."""
     if os.path.isdir(path):
         found = walk(path)
-        given.files += sorted(found.files, key=lambda file: order(escape(file[0])))
+        files = sorted(found.files, key=lambda file: order(escape(file[0])))
+        given.files += files
+        given.folders[path] = files
         given.homes.append(path)
         given.ignored += found.ignored
         given.others += found.others
-        given.folders += 1
         return
+    given.singles += 1
     if chosen:
         _refuse_others(path, argument, alone)
     image = is_image_file(path)
@@ -126,7 +139,17 @@ def _refuse_others(path: str, argument: str, alone: bool) -> None:
 
 
 def _stdin() -> list[str]:
-    data = sys.stdin.buffer.read()
+    try:
+        data = sys.stdin.buffer.read()
+    except (AttributeError, ValueError, OSError) as error:
+        # None where there is no console (pythonw, services); closed by a host or by `<&-`; a
+        # notebook's has no bytes.
+        raise InputError(
+            "stdin cannot be read: it is closed, or no file or pipe",
+            expected="a list of paths, one on each line",
+            where="-",
+            next="pipe the list in: find photos -name '*.jpg' | bottleneck extract -",
+        ) from error
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     paths = [os.fsdecode(line) for line in lines if line.strip()]
     if not paths:

@@ -11,7 +11,8 @@ from ..paths import escape
 from .columns import (
     choose_label_column,
     choose_path_column,
-    no_labels_note,
+    choose_split_column,
+    read_classes,
     read_meta,
     read_splits,
 )
@@ -68,11 +69,11 @@ def join_labels(
         return by_name.get(value) or by_name.get(escape(value), [])
 
     label_column = choose_label_column(table, label_columns)
-    column, method, notes = choose_path_column(table, path_column, find, find_below, root)
-    values, splits = table.column(column), read_splits(table, split_column)
-    labels = table.column(label_column) if label_column else [""] * len(values)
-    if not label_column:
-        notes.append(no_labels_note(table))
+    column, method, values, notes = choose_path_column(table, path_column, find, find_below, root)
+    split_column = choose_split_column(table, split_column)
+    splits = read_splits(table, split_column)
+    labels, told = read_classes(table, label_column)
+    notes += told
     found = [method(value) for value in values]
     two = [i for i, paths in enumerate(found) if len(paths) > 1]
     table.fail(
@@ -99,11 +100,11 @@ def join_labels(
     names = [found[i][0] for i in matched]
     kept, repeated = once(part, names, [labels[i] for i in matched], [splits[i] for i in matched])
     row_of = {names[k]: matched[k] for k in kept}
-    used = {column, label_column, split_column or "split"}
+    used = {column, label_column, split_column}
     others = [name for name in table.columns if name not in used]
     meta = read_meta(table, others)
     empty = {name: math.nan if isinstance(meta[0][name], float) else "" for name in others}
-    has_splits = split_column is not None or "split" in table.columns
+    has_splits = split_column is not None
     joined = []
     for s in samples:
         row = row_of.get(s.path)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import InputError
 from .color import BadImage
-from .payload import is_tensor, tensor_pixels
+from .exclusive import exclusive
+from .payload import is_tensor, payload, tensor_pixels
 from .sample import ImageSet, Sample
 
 
@@ -71,7 +72,8 @@ def _image_set(sources: list[Any], labels: list[str | None], notes: list[str]) -
         Sample(f"{place:0{digits}d}", source, label)
         for place, (source, label) in enumerate(zip(sources, labels, strict=True))
     ]
-    return ImageSet("", "images", samples, 0, notes, list(range(len(samples))))
+    places = list(range(len(samples)))
+    return ImageSet("", "images", samples, 0, notes, places, list(places))
 
 
 def _labels(labels: Sequence[Any] | None, count: int) -> list[str | None]:
@@ -79,13 +81,15 @@ def _labels(labels: Sequence[Any] | None, count: int) -> list[str | None]:
 
 
 def read_labels(labels: Sequence[Any], count: int) -> list[str | None]:
-    """Class names of a sequence that is aligned with the images; None, NaN and empty are none."""
+    """Class names of a sequence that is aligned with the images; None, NaN and blank are none."""
     values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(values) != count:
         raise InputError(f"{len(values)} labels for {count} images", expected="one for each image")
     # NaN is not equal to itself, and pandas.NA has no truth value.
     missing = [v is None or type(v).__name__ in ("NAType", "NaTType") or v != v for v in values]
-    return [None if m or str(v) == "" else str(v) for v, m in zip(values, missing, strict=True)]
+    return [
+        None if m or not str(v).strip() else str(v) for v, m in zip(values, missing, strict=True)
+    ]
 
 
 def _refuse_float(item: Any, place: int) -> None:
@@ -111,7 +115,7 @@ def _from_dataset(dataset: Any, labels: Sequence[Any] | None) -> ImageSet:
     if not count:
         raise InputError("0 images in the data set", expected="at least one image")
     notes: list[str] = []
-    first = dataset[0]
+    first = _ask(dataset, 0)
     _refuse_float(_image_of(first), 0)
     if not is_image(_image_of(first)) and not isinstance(_image_of(first), (str, os.PathLike)):
         raise InputError(
@@ -124,7 +128,7 @@ def _from_dataset(dataset: Any, labels: Sequence[Any] | None) -> ImageSet:
         targets = _known_targets(dataset)
         if targets is None:
             notes.append("The data set was read once for its targets; its pixels are read again.")
-            targets = [dataset[i][1] for i in range(count)]
+            targets = [_ask(dataset, i)[1] for i in range(count)]
         classes = _attribute(dataset, "classes")
         names = [_class_name(target, classes, i) for i, target in enumerate(targets)]
     else:
@@ -132,17 +136,39 @@ def _from_dataset(dataset: Any, labels: Sequence[Any] | None) -> ImageSet:
     return _image_set([_Item(dataset, i) for i in range(count)], names, notes)
 
 
+def _lock_of(dataset: Any) -> Any:
+    """What the calls of a data set share: two `Subset` of one data set read from one file."""
+    while hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _ask(dataset: Any, place: int) -> Any:
+    with exclusive(_lock_of(dataset)):
+        return dataset[place]
+
+
 class _Item:
-    """One image of a data set, fetched when it is called: pixels of all would fill the memory."""
+    """One image of a data set, fetched when it is called: pixels of all would fill the memory.
+
+    Data sets are made for one thread a copy: many seek and read in one open file, or fill one
+    buffer again and again. So only one thread asks at a time, and the pixels are brought out before
+    the next may ask; a path is read, and all is decoded and resized, outside.
+    """
 
     def __init__(self, dataset: Any, place: int) -> None:
         self.dataset, self.place = dataset, place
 
     def __call__(self) -> Any:
-        image = _image_of(self.dataset[self.place])
-        if not is_image(image) and not isinstance(image, (str, os.PathLike)):
-            raise BadImage(f"item {self.place} of the data set is a {type(image).__name__}")
-        return image
+        with exclusive(_lock_of(self.dataset)):
+            image = _image_of(self.dataset[self.place])
+            if isinstance(image, (str, os.PathLike)):
+                return image
+            if not is_image(image):
+                raise BadImage(f"item {self.place} of the data set is a {type(image).__name__}")
+            content = payload(image)
+            # An array may be a view of what the next call overwrites; bytes are a copy already.
+            return content.copy() if isinstance(content, np.ndarray) else content
 
 
 def _image_of(item: Any) -> Any:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .color import BadImage
 from .decode import MAX_PIXELS, decode, from_pixels
+from .exclusive import exclusive
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -124,7 +126,12 @@ def payload(source: Any) -> bytes | np.ndarray:
             text = " ".join(str(error).split())[:200]
             raise BadImage(f"its data set raised {type(error).__name__}: {text}") from error
         return payload(produced)
-    return np.asarray(from_pixels(source))
+    # A PIL image that was only opened reads its file now, and that at most one thread may do: the
+    # same object may stand in a list many times, and several may share an open file.
+    with exclusive(source):
+        file = getattr(source, "fp", None)
+        with nullcontext() if file is None else exclusive(file):
+            return np.asarray(from_pixels(source))
 
 
 def key_of(content: bytes | np.ndarray) -> bytes:

@@ -56,6 +56,10 @@ class ImageSet:
         Files that are no images (``.xml``, hidden files), which are counted and left alone.
     notes : list of str
         What was taken for granted, one sentence each, for the user to see.
+    entries : list of int
+        For each entry of the user, in the user's order, the index of its image in `samples`: a
+        table's rows, a list's items, the lines of stdin; for a folder its images by path. Entries
+        of one path lead to the same sample; files that are ignored have no entry.
     order : list of int
         ``order[i]`` is the place in the user's own order of ``samples[i]`` (a table's rows, a
         list's entries), so that `predict` can answer in input order.
@@ -67,3 +71,4 @@ class ImageSet:
     ignored: int = 0
     notes: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 from ..paths import escape
+from .address import address_fault
 from .columns import (
     choose_label_column,
     choose_path_column,
-    no_labels_note,
+    choose_split_column,
+    read_classes,
     read_meta,
     read_splits,
 )
@@ -28,7 +30,7 @@ def samples_of(
     path_column: str | None,
     label_columns: Sequence[str],
     split_column: str | None,
-) -> tuple[list[Sample], str, list[int], list[str]]:
+) -> tuple[list[Sample], str, list[int], list[int], list[str]]:
     """Read a table's rows as samples.
 
     Parameters
@@ -47,6 +49,8 @@ def samples_of(
         `base`, or the common parent where paths leave it.
     rows : list of int
         Which row each sample came from.
+    entries : list of int
+        Which sample each row leads to.
     notes : list of str
 
     Raises
@@ -56,20 +60,20 @@ def samples_of(
     """
     label_column = choose_label_column(table, label_columns)
     lookup = Lookup(base)
-    column, find, notes = choose_path_column(
+    column, find, values, notes = choose_path_column(
         table, path_column, lookup.find, lookup.find_below, base
     )
-    values = table.column(column)
+    split_column = choose_split_column(table, split_column)
     splits = read_splits(table, split_column)
-    labels = table.column(label_column) if label_column else [""] * len(values)
-    if not label_column:
-        notes.append(no_labels_note(table))
+    labels, told = read_classes(table, label_column)
+    notes += told
     table.fail(
         f"rows without a value in the column {column}",
         [i for i, value in enumerate(values) if not value],
         expected="a path in each row",
     )
-    found = [find(value) for value in values]
+    addresses = [address_fault(value) for value in values]
+    found = [[] if a else find(value) for a, value in zip(addresses, values, strict=True)]
     two = [i for i, files in enumerate(found) if len(files) > 1]
     table.fail(
         f"two files for one id: {two and found[two[0]]}",
@@ -78,23 +82,25 @@ def samples_of(
         next=f"write the suffix, or the folder, in the column {column}",
     )
     paths = [
-        files[0] if files else lookup.absolute(v) for files, v in zip(found, values, strict=True)
+        value if address else files[0] if files else lookup.absolute(value)
+        for address, files, value in zip(addresses, found, values, strict=True)
     ]
-    root = _root(paths, base, table)
+    root = _root([p for p, a in zip(paths, addresses, strict=True) if not a], base, table)
     if root != base:
         notes.append(f"{table.where}: paths leave {base}, so they are relative to {root}.")
     rows, repeated = once(table, paths, labels, splits)
     notes += repeated
-    used = {column, label_column, split_column or "split"}
+    used = {column, label_column, split_column}
     meta = read_meta(table, [name for name in table.columns if name not in used])
     samples = []
     for i in rows:
-        fault = None if found[i] else "no such file"
+        fault = None if found[i] else addresses[i] or "no such file"
         if found[i] and os.path.islink(paths[i]):
             fault = file_fault(paths[i])
-        name = escape(relative(paths[i], root))
+        name = escape(paths[i] if addresses[i] else relative(paths[i], root))
         samples.append(Sample(name, paths[i], labels[i] or None, splits[i], meta[i], fault))
-    return samples, root, rows, notes
+    place = {paths[row]: i for i, row in enumerate(rows)}
+    return samples, root, rows, [place[path] for path in paths], notes
 
 
 def _root(paths: list[str], base: str, table: Table) -> str:

@@ -63,6 +63,20 @@ class Table:
             next=f"did you mean {near[0]}?" if near else f"name one of its columns with {option}",
         )
 
+    def default(self, name: str, option: str) -> str | None:
+        """The column that is called `name`, exactly or else in other letter case; None if none."""
+        if name in self.columns:
+            return name
+        near = [column for column in self.columns if column.strip().lower() == name]
+        if len(near) > 1:
+            raise InputError(
+                f"several columns are called {name}: {', '.join(near)}",
+                expected="one",
+                where=self.where,
+                next=f"choose it with {option}",
+            )
+        return near[0] if near else None
+
     def fail(self, what: str, rows: Sequence[int], *, expected: str = "", next: str = "") -> None:
         """Raise an error that shows up to `SHOWN` rows, if there are any."""
         if rows:

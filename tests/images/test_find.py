@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bottleneck_probe.errors import InputError
 from bottleneck_probe.images.find import find
@@ -62,8 +63,9 @@ def test_overlapping_inputs_count_once_and_it_is_told(tree: Tree):
     root = tree("ants/1.jpg", "bees/2.jpg")
     found = find([root, root / "ants", root / "bees" / ".." / "bees" / "2.jpg"])
     assert list(rows(found)) == ["ants/1.jpg", "bees/2.jpg"]
-    assert found.notes == ["2 files were given more than once and count once."]
+    assert found.notes[0] == "2 files were given more than once and count once."
     assert found.order == [0, 1]  # where each stood first
+    assert found.entries == [0, 1, 0, 1]
 
 
 def test_a_glob(tree: Tree):
@@ -94,6 +96,36 @@ def test_a_list_on_stdin(tree: Tree, monkeypatch: pytest.MonkeyPatch, ends: byte
     }
     assert [s.fault for s in found.samples] == [None, "no such file", None]
     assert found.order == [1, 2, 0]
+
+
+def test_an_address_in_a_list_is_the_fault_of_its_line(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    root = tree("ants/1.jpg", "bees/2.jpg")
+    lines = [str(root / "bees/2.jpg"), "https://x.org/y.jpg", str(root / "ants/1.jpg")]
+    stdin(monkeypatch, "\n".join(lines).encode())
+    found = find("-")
+    assert rows(found) == {
+        "ants/1.jpg": ("ants", ""),
+        "bees/2.jpg": ("bees", ""),
+        "https://x.org/y.jpg": (None, ""),
+    }
+    reason = "'https://x.org/y.jpg' is an address; images are not read from the network"
+    assert [s.fault for s in found.samples] == [None, None, reason]
+    assert found.entries == [1, 2, 0]
+    stdin(monkeypatch, b"s3://bucket/1.jpg")
+    assert "s3://bucket/1.jpg' is an address" in str(find("-").samples[0].fault)
+
+
+def closed() -> io.TextIOWrapper:
+    file = io.TextIOWrapper(io.BytesIO())
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("file", [None, closed(), io.StringIO()], ids=["none", "closed", "text"])
+def test_no_stdin(monkeypatch: pytest.MonkeyPatch, file: object):
+    monkeypatch.setattr(sys, "stdin", file)
+    with pytest.raises(InputError, match="stdin cannot be read"):
+        find("-")
 
 
 def test_nothing_on_stdin(monkeypatch: pytest.MonkeyPatch):
@@ -172,6 +204,34 @@ def test_labels_as_a_list(tree: Tree):
         find([root], labels=["x", "y"])
 
 
+def test_repeats_are_known(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    root = tree("a.jpg", "b.jpg", "no.xml")
+    names = ["b.jpg", "a.jpg", "b.jpg", "no.xml", "gone.jpg", "a.jpg", "gone.jpg"]
+    expected = ["b.jpg", "a.jpg", "b.jpg", "gone.jpg", "a.jpg", "gone.jpg"]
+    stdin(monkeypatch, "\n".join(str(root / name) for name in names).encode())
+    for found in (find([root / name for name in names]), find("-")):
+        assert [found.samples[i].path for i in found.entries] == expected
+        assert len(found.samples) == 3
+    assert find(root).entries == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [str, object])
+def test_arrays_of_paths(tree: Tree, kind: type):
+    root = tree("b.jpg", "a.jpg")
+    paths = np.array([str(root / "b.jpg"), str(root / "a.jpg")], dtype=kind)
+    found = find(paths, labels=np.array(["bee", "ant"]))
+    assert rows(found) == {"a.jpg": ("ant", ""), "b.jpg": ("bee", "")}
+    assert found.entries == [1, 0]
+    assert find(np.array([root / "a.jpg"], dtype=object)).samples[0].source == str(root / "a.jpg")
+
+
+def test_a_column_of_paths(tree: Tree):
+    pd = pytest.importorskip("pandas")
+    root = tree("b.jpg", "a.jpg")
+    column = pd.Series([str(root / "b.jpg"), str(root / "a.jpg")], index=[7, 9])
+    assert list(rows(find(column))) == ["a.jpg", "b.jpg"]
+
+
 def test_columns_without_a_table(tree: Tree):
     with pytest.raises(InputError, match="no table"):
         find(tree("1.jpg"), path_column="file")
@@ -187,6 +247,7 @@ def test_order_leads_back_to_the_input(tmp_path_factory: pytest.TempPathFactory,
     found = find([root / name for name in names])
     answer = {place: s.path for place, s in zip(found.order, found.samples, strict=True)}
     assert [answer[i] for i in range(len(names))] == names
+    assert [found.samples[i].path for i in found.entries] == names
 
 
 def test_finding_imports_nothing_heavy(tree: Tree):

@@ -126,7 +126,9 @@ def test_a_folder_that_cannot_be_listed_is_told(tree: Tree, monkeypatch: pytest.
 
     monkeypatch.setattr(folders.os, "scandir", scandir)
     faults = {sample.path: sample.fault for sample in find(root).samples}
-    assert faults == {"a/1.jpg": None, "b": "folder cannot be listed: Permission denied"}
+    assert faults == {"a/1.jpg": None, "b": "cannot be listed: Permission denied"}
+    # It is no image, so it does not lie beside the class folders either.
+    assert find(root).notes == []
     with pytest.raises(InputError, match="cannot be listed"):
         walk(str(root / "b"))
 

@@ -46,6 +46,14 @@ def test_a_column_that_names_them(tree: Tree):
     assert "the column id" in found.notes[0]
 
 
+def test_spaces_and_letter_case(tree: Tree):
+    root = tree("a/1.jpg", "a/2.jpg", "a/3.jpg")
+    found = find(root, labels=labels(root, "Path,Label,SPLIT\na/1.jpg ,ant,Test \n 2,   ,\n"))
+    assert [(s.label, s.split) for s in found.samples] == [("ant", "test"), (None, ""), (None, "")]
+    assert [set(s.meta) for s in found.samples] == [set()] * 3
+    assert found.entries == [0, 1, 2]
+
+
 def test_no_row_matches(tree: Tree):
     root = tree("a/1.jpg", "a/2.jpg")
     with pytest.raises(InputError, match="none of the table's 3 rows names one of the 2 images"):

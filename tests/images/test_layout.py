@@ -8,6 +8,8 @@ import pytest
 from bottleneck_probe.images import layout
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.layout import SPLIT_WORDS, read_layout
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 Tree = Callable[..., Path]
 
@@ -92,6 +94,33 @@ def test_a_data_set_one_folder_too_high(tree: Tree):
 def test_the_percent_sign_is_escaped_in_paths_and_kept_in_classes(tree: Tree):
     (sample,) = find(tree("50%/1.jpg")).samples
     assert (sample.path, sample.label) == ("50%25/1.jpg", "50%")
+
+
+@pytest.mark.parametrize("name", ["bad%FF", "bad%25FF", "100%25", "%E9t%E9"])
+def test_no_two_folders_become_one_class(name: str):
+    """`bad%FF` is also how the folder `bad` + byte FF is written as text."""
+    others = ["bad\udcff", "bad%\udcff", "100%", "\udce9t\udce9", "bad%FF", "bad%25FF"]
+    names = {name, *others}
+    assert len({layout.as_text(n) for n in names}) == len(names)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sets(st.text("%25EFé\udcff\udce9", max_size=7), min_size=2))
+def test_classes_are_told_apart(names: set):
+    assert len({layout.as_text(name) for name in names}) == len(names)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of any bytes")
+def test_a_name_and_its_escaped_spelling_are_two_classes(tmp_path: Path):
+    for name in (b"bad\xff", b"bad%FF"):
+        folder = os.fsencode(tmp_path) + b"/" + name
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pytest.skip("this file system takes UTF-8 names only")
+        with open(folder + b"/1.jpg", "wb"):
+            pass
+    assert {s.label for s in find(tmp_path).samples} == {"bad%FF", "bad%25FF"}
 
 
 def test_windows_paths(monkeypatch: pytest.MonkeyPatch):

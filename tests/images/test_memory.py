@@ -1,8 +1,13 @@
 """Images from memory: one sample each, in the order given, pixels only when asked for."""
 
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from bottleneck_probe.errors import InputError
+from bottleneck_probe.images import exclusive
 from bottleneck_probe.images.color import BadImage
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.payload import payload, to_image
@@ -33,6 +38,7 @@ def test_order_of_bytes_is_order_of_input(images: object):
     assert [first_pixel(s)[0] for s in found.samples] == list(range(12))
     assert [s.label for s in found.samples][9:] == ["c9", "c10", None]
     assert (found.root, found.order) == ("", list(range(12)))
+    assert found.entries == list(range(12))
 
 
 @pytest.mark.parametrize("image", [grey(3), Image.fromarray(grey(3)), b"P6 1 1 255 \3\3\3"])
@@ -146,6 +152,107 @@ def test_torch_data_sets(tmp_path: object):
     found = find(tensors)
     assert [s.label for s in found.samples] == ["5", "6"]
     assert first_pixel(found.samples[1]) == (1, 1, 1)
+
+
+class OneFile(Set):
+    """Reads every item through one open file, as data sets of packed records do."""
+
+    def __init__(self, file: io.FileIO, count: int, form: str) -> None:
+        super().__init__([None] * count)
+        self.file, self.form = file, form
+        self.buffer = np.zeros((8, 8, 3), dtype=np.uint8)
+        self.inside = 0
+
+    def __getitem__(self, place: int) -> object:
+        self.inside += 1
+        try:
+            self.file.seek(place * 192)
+            time.sleep(0.001)  # lets another thread seek, if one may
+            data = self.file.read(192)
+            if self.form == "view":
+                self.buffer[:] = np.frombuffer(data, dtype=np.uint8).reshape(8, 8, 3)
+                return self.buffer
+            pixels = np.frombuffer(data, dtype=np.uint8).reshape(8, 8, 3)
+            if self.form == "bytes":
+                return bytearray(b"P6 8 8 255 " + data)
+            return Image.fromarray(pixels)
+        finally:
+            self.inside -= 1
+            assert self.inside == 0, "two threads at once"
+
+
+@pytest.mark.parametrize("form", ["view", "bytes", "pil"])
+@pytest.mark.parametrize("wrap", ["plain", "subsets"])
+def test_a_data_set_is_asked_by_one_thread_at_a_time(tmp_path: object, form: str, wrap: str):
+    """Two threads that seek and read in one file give one image the other's pixels."""
+    count = 40
+    path = tmp_path / "packed"
+    path.write_bytes(b"".join(bytes([i]) * 192 for i in range(count)))
+    with open(path, "rb", buffering=0) as file:
+        dataset = OneFile(file, count, form)
+        parts = [dataset]
+        if wrap == "subsets":
+            parts = [Part(dataset, range(20)), Part(dataset, range(20, count))]
+        samples = [sample for part in parts for sample in find(part).samples]
+        with ThreadPoolExecutor(8) as pool:
+            contents = list(pool.map(lambda s: payload(s.source), samples))
+    got = [to_image(content).getpixel((3, 3))[0] for content in contents]
+    assert got == list(range(count))
+
+
+class Part(Set):
+    """As torch's `Subset`."""
+
+    def __init__(self, dataset: object, indices: range) -> None:
+        super().__init__(list(indices), dataset=dataset, indices=indices)
+
+    def __getitem__(self, place: int) -> object:
+        return self.dataset[self.indices[place]]
+
+
+def test_a_file_that_a_data_set_names_is_read_outside_of_its_lock(tmp_path: object):
+    """A slow disk must not make threads wait for each other where nothing is shared."""
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+    assert find(Set([tmp_path / "a.jpg"])).samples[0].source() == tmp_path / "a.jpg"
+
+
+def noise() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_one_lazy_image_many_times(tmp_path: object):
+    """`Image.open` reads the file at the first use; two threads at once break that."""
+    expected = np.asarray(noise())
+    noise().save(tmp_path / "a.png")
+    for _ in range(3):
+        image = Image.open(tmp_path / "a.png")
+        samples = find([image] * 30).samples
+        with ThreadPoolExecutor(8) as pool:
+            contents = list(pool.map(lambda s: payload(s.source), samples))
+        assert all(np.array_equal(content, expected) for content in contents)
+
+
+def test_several_lazy_images_of_one_open_file(tmp_path: object):
+    file = io.BytesIO()
+    noise().save(file, "PNG")
+    for _ in range(3):
+        samples = find([Image.open(file) for _ in range(16)]).samples
+        with ThreadPoolExecutor(8) as pool:
+            contents = list(pool.map(lambda s: payload(s.source), samples))
+        assert all(np.array_equal(content, np.asarray(noise())) for content in contents)
+
+
+def test_nothing_of_a_lock_stays():
+    find(Set([(grey(0), 1)]))
+    payload(Image.fromarray(grey(0)))
+    assert exclusive._locks == {}
+
+
+def test_an_array_of_objects_is_a_list():
+    items = np.empty(2, dtype=object)
+    items[:] = [b"P6 1 1 255 \1\1\1", b"P6 1 1 255 \2\2\2"]
+    assert [first_pixel(s)[0] for s in find(items).samples] == [1, 2]
 
 
 def test_float_tensors_are_refused_at_the_door():

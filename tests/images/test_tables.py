@@ -335,6 +335,83 @@ def test_a_hundred_thousand_rows_are_quick(tree: Tree):
     assert time.perf_counter() - start < 5  # about 1 s alone on one core
 
 
+def test_spaces_around_paths(tree: Tree):
+    root = tree("1.jpg", "2.jpg", " 3.jpg", "4.jpg", "img/0013.jpg")
+    text = "path,label\n1.jpg ,a\n  2.jpg,b\n 3.jpg,c\n4.jpg,d\ngone.jpg ,e\nimg/0013 ,f\n"
+    found = find(table(root, text))
+    assert {s.path: (s.label, s.fault) for s in found.samples} == {
+        " 3.jpg": ("c", None),  # a file that is really called so
+        "1.jpg": ("a", None),
+        "2.jpg": ("b", None),
+        "4.jpg": ("d", None),
+        "gone.jpg": ("e", "no such file"),
+        "img/0013.jpg": ("f", None),
+    }
+    (note,) = found.notes
+    assert "spaces around the path in 4 of 6 rows of the column path" in note
+    with pytest.raises(InputError, match="without a value"):
+        find(table(root, "path,label\n1.jpg,a\n  ,b\n"))
+
+
+def test_spaces_around_ids_of_a_column_that_has_to_be_found(tree: Tree):
+    found = find(table(tree("a/x1.jpg", "a/x2.jpg"), "id,label\nx1 ,a\n x2,b\n"))
+    assert rows(found) == {"a/x1.jpg": ("a", ""), "a/x2.jpg": ("b", "")}
+
+
+def test_spaces_around_splits_and_labels(tree: Tree):
+    root = tree("1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    text = "path,label,split\n1.jpg,ants, Train \n2.jpg,ants ,test \n3.jpg,  ,\n4.jpg,bees,\n"
+    found = find(table(root, text))
+    assert [s.label for s in found.samples] == ["ants", "ants ", None, "bees"]
+    assert [s.split for s in found.samples] == ["train", "test", "", ""]
+    (note,) = found.notes
+    assert note.endswith("kept apart: 'ants', 'ants '.")
+
+
+@pytest.mark.parametrize("names", ["Path,LABEL,Split", "PATH,Label,SPLIT"])
+def test_column_names_in_any_case(tree: Tree, names: str):
+    root = tree("1.jpg")
+    found = find(table(root, f"{names},age\n1.jpg,ants,val,3\n"))
+    assert (rows(found), found.notes) == ({"1.jpg": ("ants", "val")}, [])
+    assert found.samples[0].meta == {"age": 3.0}
+
+
+def test_the_exact_column_name_comes_first(tree: Tree):
+    root = tree("1.jpg", "2.jpg")
+    found = find(table(root, "Path,path,Label,label,class\n1.jpg,2.jpg,no,yes,x\n"))
+    assert rows(found) == {"2.jpg": ("yes", "")}
+    with pytest.raises(InputError, match="several columns are called label: Label, LABEL"):
+        find(table(root, "path,Label,LABEL\n1.jpg,a,b\n"))
+    assert find(table(root, "path,class\n1.jpg,a\n")).samples[0].label is None
+
+
+def test_addresses_are_the_fault_of_their_rows(tree: Tree):
+    root = tree("1.jpg")
+    text = "path,label\n1.jpg,a\nhttps://x.org/y.jpg,b\ngs://bucket/z.jpg,c\n"
+    found = find(table(root, text))
+    assert found.root == str(root)
+    assert {s.path: (s.label, s.fault) for s in found.samples} == {
+        "1.jpg": ("a", None),
+        "gs://bucket/z.jpg": (
+            "c",
+            "'gs://bucket/z.jpg' is an address; images are not read from the network",
+        ),
+        "https://x.org/y.jpg": (
+            "b",
+            "'https://x.org/y.jpg' is an address; images are not read from the network",
+        ),
+    }
+    only = find(table(root, "path\nhttp://x.org/y.jpg\n"))
+    assert not any("wrong --root" in note for note in only.notes)
+
+
+def test_rows_that_repeat_have_an_entry_each(tree: Tree):
+    root = tree("1.jpg", "2.jpg")
+    found = find(table(root, "path,label\n2.jpg,b\n1.jpg,a\n./2.jpg,b\n2.jpg,b\n"))
+    assert [found.samples[i].path for i in found.entries] == ["2.jpg", "1.jpg", "2.jpg", "2.jpg"]
+    assert len(found.samples) == 2
+
+
 def test_a_table_that_is_missing(tree: Tree):
     root = tree("labels.csv")
     with pytest.raises(InputError, match=r"did you mean .*labels\.csv"):

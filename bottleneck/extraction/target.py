@@ -14,6 +14,7 @@ from ..cache.features import Features
 from ..cache.features import open as open_features
 from ..errors import InputError
 from ..images.decode import BadImage
+from ..images.folders import is_unlisted
 from ..images.payload import key_of, payload
 from ..images.sample import ImageSet
 from ..recipe import recipe_conflict
@@ -135,7 +136,7 @@ def refuse_to_lose(
         )
     seen = {sample.path for sample in images.samples}
     for sample in images.samples:
-        if "cannot be listed" in (sample.fault or ""):
+        if is_unlisted(sample.fault):
             below = sum(path.startswith(f"{sample.path}/") for path in existing.paths)
             if below and not options.force:
                 raise InputError(

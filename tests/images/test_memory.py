@@ -11,7 +11,7 @@ from bottleneck_probe.images import exclusive
 from bottleneck_probe.images.color import BadImage
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.payload import payload, to_image
-from PIL import Image
+from PIL import ContainerIO, Image
 
 
 def first_pixel(sample: object) -> tuple:
@@ -154,6 +154,9 @@ def test_torch_data_sets(tmp_path: object):
     assert first_pixel(found.samples[1]) == (1, 1, 1)
 
 
+HEADER = b"P6 8 8 255 "
+
+
 class OneFile(Set):
     """Reads every item through one open file, as data sets of packed records do."""
 
@@ -166,28 +169,31 @@ class OneFile(Set):
     def __getitem__(self, place: int) -> object:
         self.inside += 1
         try:
-            self.file.seek(place * 192)
+            start = place * len(HEADER + bytes(192))
+            if self.form == "lazy":  # the file is read when the pixels are
+                return Image.open(ContainerIO.ContainerIO(self.file, start, 192 + len(HEADER)))
+            self.file.seek(start)
             time.sleep(0.001)  # lets another thread seek, if one may
-            data = self.file.read(192)
-            if self.form == "view":
-                self.buffer[:] = np.frombuffer(data, dtype=np.uint8).reshape(8, 8, 3)
-                return self.buffer
-            pixels = np.frombuffer(data, dtype=np.uint8).reshape(8, 8, 3)
+            data = self.file.read(192 + len(HEADER))
             if self.form == "bytes":
-                return bytearray(b"P6 8 8 255 " + data)
-            return Image.fromarray(pixels)
+                return bytearray(data)
+            pixels = np.frombuffer(data, dtype=np.uint8)[len(HEADER) :].reshape(8, 8, 3)
+            if self.form == "pil":
+                return Image.fromarray(pixels)
+            self.buffer[:] = pixels
+            return self.buffer
         finally:
             self.inside -= 1
             assert self.inside == 0, "two threads at once"
 
 
-@pytest.mark.parametrize("form", ["view", "bytes", "pil"])
+@pytest.mark.parametrize("form", ["view", "bytes", "pil", "lazy"])
 @pytest.mark.parametrize("wrap", ["plain", "subsets"])
 def test_a_data_set_is_asked_by_one_thread_at_a_time(tmp_path: object, form: str, wrap: str):
     """Two threads that seek and read in one file give one image the other's pixels."""
     count = 40
     path = tmp_path / "packed"
-    path.write_bytes(b"".join(bytes([i]) * 192 for i in range(count)))
+    path.write_bytes(b"".join(HEADER + bytes([i]) * 192 for i in range(count)))
     with open(path, "rb", buffering=0) as file:
         dataset = OneFile(file, count, form)
         parts = [dataset]
@@ -231,6 +237,26 @@ def test_one_lazy_image_many_times(tmp_path: object):
         with ThreadPoolExecutor(8) as pool:
             contents = list(pool.map(lambda s: payload(s.source), samples))
         assert all(np.array_equal(content, expected) for content in contents)
+
+
+def test_one_image_is_used_by_one_thread_at_a_time():
+    """Reading EXIF and pixels writes into the image object, loaded or not."""
+
+    class Alone(Image.Image):
+        inside = 0
+
+        def load(self) -> object:
+            self.inside += 1
+            time.sleep(0.002)
+            assert self.inside == 1, "two threads at once"
+            self.inside -= 1
+            return super().load()
+
+    image = Image.fromarray(grey(5))
+    image.__class__ = Alone
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(payload, [image] * 16))
+    assert all((content == 5).all() for content in contents)
 
 
 def test_several_lazy_images_of_one_open_file(tmp_path: object):

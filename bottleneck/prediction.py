@@ -449,7 +449,13 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
         )
     number = {name: i for i, name in enumerate(probe.classes)}
     y = np.array([number[c] for c in features.labels[fresh]])
-    found = score_predictions(_in_blocks(probe, features.subset(fresh)), y, probe.classes)
+    found = score_predictions(
+        _in_blocks(probe, features.subset(fresh)),
+        y,
+        probe.classes,
+        keys=features.keys[fresh],
+        majority=number[probe.majority],
+    )
     notes = [f"{dropped} images that the probe was trained on were left out"] if dropped else []
     unlabelled = len(features) - len(labelled)
     notes += [f"{unlabelled} unlabelled images were left out"] if unlabelled else []

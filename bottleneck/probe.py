@@ -73,7 +73,9 @@ class Probe:
         What gave the number: ``holdout``, or ``nested-<outer folds>x<repeats>``.
     metrics, baseline : dict of str to dict
         ``metrics["accuracy"]["value"]``, ``low``, ``high``, ``level``, ``method``; the baseline is
-        always answering with the most frequent class.
+        always answering with `majority`.
+    majority : str
+        The most frequent class of the training images.
     confusion : ndarray of shape (k, k), int64
         Rows are true classes, columns predictions.
     per_class : list of dict
@@ -109,6 +111,7 @@ class Probe:
         self.seed: int = description["seed"]
         self.metrics: dict[str, dict[str, Any]] = description["metrics"]
         self.baseline: dict[str, dict[str, Any]] = description["baseline"]
+        self.majority: str = description["majority"]
         self.confusion = np.array(description["confusion"], np.int64)
         self.per_class: list[dict[str, Any]] = description["per_class"]
         self.notes: list[str] = description["notes"]
@@ -134,9 +137,10 @@ class Probe:
             "protocol": result.protocol,
             "n_train": int(result.n_train),
             "n_test": int(result.n_test),
-            "seed": seed,
+            "seed": int(seed),
             "metrics": result.metrics,
             "baseline": result.baseline,
+            "majority": result.classes[result.majority],
             "confusion": np.asarray(result.confusion).tolist(),
             "per_class": result.per_class,
             "notes": list(result.notes),

@@ -234,7 +234,8 @@ def test_score_is_that_of_the_labels_found(stub, calls, probe, photos):
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(20 / 23)
     assert np.asarray(found["confusion"]).tolist() == [[10, 0], [3, 10]]
     baseline = found["baseline"]["accuracy"]["value"]
-    assert baseline == pytest.approx(13 / 23)
+    assert probe.majority == "ants"  # of the training images; the bees lead here
+    assert baseline == pytest.approx(10 / 23)
 
 
 def test_score_leaves_out_what_the_probe_was_trained_on(calls, probe, photos, tmp_path):
@@ -337,3 +338,30 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(name, tmp_path):
 
     with pytest.raises(bp.InputError, match="suffix"):
         require_writable(tmp_path / name)
+
+
+def test_fit_and_score_have_one_baseline(tmp_path):
+    """The majority class is that of the training images in both, also where another one leads here."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.array(["a"] * 40 + ["b"] * 20)
+    splits = np.where(np.arange(60) % 2, "test", "train")
+    test = splits == "test"
+    y[test] = np.where(np.arange(test.sum()) < 5, "a", "b")
+    X[:, 0] += 3 * (y == "a")
+    probe = bp.fit(bp.Features.from_arrays(X, y, splits=splits), quiet=True)
+    assert probe.majority == "a"
+    found = probe.score(bp.Features.from_arrays(X[test], y[test]))
+    assert found["metrics"]["accuracy"] == probe.metrics["accuracy"]
+    assert found["baseline"]["accuracy"] == probe.baseline["accuracy"]
+    assert found["baseline"]["accuracy"]["value"] == pytest.approx(5 / 30)
+
+
+def test_copies_of_an_image_do_not_narrow_the_interval_of_score(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.array(["a", "b"] * 30)
+    probe = bp.fit(bp.Features.from_arrays(X, y), quiet=True)
+    new, names = rng.normal(size=(16, 4)), np.array(["a", "b"] * 8)
+    once = probe.score(bp.Features.from_arrays(new, names))
+    tenfold = probe.score(bp.Features.from_arrays(np.repeat(new, 10, 0), np.repeat(names, 10)))
+    assert tenfold["metrics"]["accuracy"] == pytest.approx(once["metrics"]["accuracy"])
+    assert any("copies" in note for note in tenfold["notes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,40 @@ def check_arrays(
             expected=f"integers from -1 (none) to {len(classes) - 1}, an index into the classes",
         )
     return X, y.astype(np.intp), splits, keys
+
+
+def check_choices(
+    folds: Any,
+    repeats: Any,
+    seed: Any,
+    holdout: Any,
+    metric: Any,
+    metrics: Sequence[str],
+    select: Any,
+    selects: Sequence[str],
+) -> None:
+    """Refuse options that are no numbers, or out of range.
+
+    Raises
+    ------
+    FitError
+    """
+    if not _whole(folds, 2):
+        raise FitError(f"--folds is {folds}", expected="a whole number, 2 or more")
+    if repeats not in (None, "auto") and not _whole(repeats, 1):
+        raise FitError(f"--repeats is {repeats}", expected="a whole number, 1 or more, or auto")
+    if not _whole(seed, 0):
+        raise FitError(f"--seed is {seed}", expected="a whole number, 0 or more")
+    if holdout is not None and not (isinstance(holdout, float | np.floating) and 0 < holdout < 1):
+        raise FitError(f"--holdout is {holdout}", expected="a share above 0 and below 1, as 0.2")
+    if metric not in metrics:
+        raise FitError(f"there is no metric {metric!r}", expected=", ".join(metrics))
+    if select not in selects:
+        raise FitError(f"--select is {select!r}", expected=" or ".join(selects))
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_finite(X: np.ndarray, rows: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..heads.registry import HeadSpec
 from ..heads.sweep import Job, fit_pipeline
 from .selection import Choice, choose
 from .splits import inner_folds, single_group_classes, stratified_folds
+from .wording import names
 
 _INNER = 2  # stream of random numbers, next to the outer folds' 1
 
@@ -56,7 +58,9 @@ class Fitter:
         self._progress = progress
         self._done = self._total = 0
         self.unchosen = 0
-        self.unconverged = 0
+        self._fits = 0
+        self._unconverged: Counter[str] = Counter()  # by setting
+        self._doubts: Counter[str] = Counter()  # by what the head warned of
 
     def choose(self, parts: Sequence[np.ndarray], *, n_fits: int) -> list[Choice]:
         """Choose a setting inside each of several sets of training rows.
@@ -84,15 +88,19 @@ class Fitter:
 
     def fit(self, choice: Choice, rows: np.ndarray) -> Pipeline:
         """Scaler and head with the chosen setting, on these rows alone."""
-        head = self.spec.make(self.grid[choice.index], self.options, self.seed)
+        setting = self.grid[choice.index]
+        head = self.spec.make(setting, self.options, self.seed)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # Threads would change the order of sums, so the last bits would depend on the machine.
             with threadpool_limits(1, "blas"):
                 pipeline = fit_pipeline(head, self.X[rows], self.y[rows])
+        self._fits += 1
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                self.unconverged += 1
+                self._unconverged[_spell(setting)] += 1
+            elif warning.category is UserWarning:
+                self._doubts[str(warning.message)] += 1
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
@@ -110,10 +118,19 @@ class Fitter:
     def notes(self, kept: Choice) -> list[str]:
         """What gives reason for doubt, as sentences."""
         notes = []
-        if self.unconverged:
+        if self._unconverged:
+            spelled = names([s for s in self._unconverged if s])
+            limits = [
+                p for p in ("max_iter", "max_epochs") if p in self.spec.factory().get_params()
+            ]
             notes.append(
-                f"{self.unconverged} fits did not converge; their settings are {self.grid}"
+                f"{self._unconverged.total()} of {self._fits} fits stopped before they converged"
+                + (f", with {spelled}" if spelled else "")
+                + (f"; a larger {limits[0]} gives them more time" if limits else "")
             )
+        notes += [
+            f"in {count} of {self._fits} fits, {text}" for text, count in self._doubts.items()
+        ]
         if self.unchosen:
             notes.append(
                 f"too few images to choose among {len(self.grid)} settings in {self.unchosen} "

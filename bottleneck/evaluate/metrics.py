@@ -13,7 +13,9 @@ import numpy as np
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def confusion_matrix(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+def confusion_matrix(
+    y: np.ndarray, predicted: np.ndarray, n_classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Count how often each class was taken for each.
 
     Parameters
@@ -21,14 +23,23 @@ def confusion_matrix(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> np
     y, predicted : ndarray of shape (n,), int
         Class indices below `n_classes`.
     n_classes : int
+    weights : ndarray of shape (n,), float, optional
+        How much each row counts; see `splits.copy_weights`.
 
     Returns
     -------
-    ndarray of shape (k, k), int64
+    ndarray of shape (k, k), int64, or float64 with `weights`
         Rows are true classes, columns predictions.
     """
     cells = np.asarray(y, np.int64) * n_classes + np.asarray(predicted, np.int64)
-    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+    counts = np.bincount(cells, weights, minlength=n_classes**2).reshape(n_classes, n_classes)
+    # Ten tenths are one image, to the last bit: a score of 1 must not read 0.9999999999999999.
+    return counts if weights is None else np.round(counts, 9)
+
+
+def most_frequent(y: np.ndarray, weights: np.ndarray) -> int:
+    """The class with the most weight; of several, the first."""
+    return int(np.round(np.bincount(y, weights), 9).argmax())
 
 
 def accuracy(confusion: np.ndarray) -> np.ndarray:
@@ -73,7 +84,9 @@ def values(confusion: np.ndarray) -> dict[str, float]:
     return {name: float(f(confusion)) for name, f in zip(METRICS, functions, strict=True)}
 
 
-def per_class(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+def per_class(
+    confusion: np.ndarray, classes: list[str], n: np.ndarray | None = None
+) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of scored images of each class.
 
     Parameters
@@ -81,16 +94,19 @@ def per_class(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]
     confusion : ndarray of shape (k, k)
         May hold fractions, as a mean over repeats does.
     classes : list of str
+    n : ndarray of shape (k,), int, optional
+        Scored images of each class, where the matrix counts copies less than once.
 
     Returns
     -------
     list of dict
         ``class``, ``precision``, ``recall``, ``f1`` (nan where undefined), ``n`` (int).
     """
-    columns = (precision(confusion), recall(confusion), f1(confusion), confusion.sum(axis=-1))
+    sizes = confusion.sum(axis=-1) if n is None else n
+    columns = (precision(confusion), recall(confusion), f1(confusion), sizes)
     return [
-        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": round(n)}
-        for name, p, r, f, n in zip(classes, *(c.tolist() for c in columns), strict=True)
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": round(m)}
+        for name, p, r, f, m in zip(classes, *(c.tolist() for c in columns), strict=True)
     ]
 
 

@@ -20,16 +20,15 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ..errors import FitError
 from ..heads.registry import HeadSpec, get_head, resolve_options
 from ..heads.sweep import Job
-from .checks import check_arrays, check_finite, constant_notes
+from .checks import check_arrays, check_choices, check_finite, constant_notes
 from .fitting import Fitter
 from .intervals import CV_SHRINK, Metric, with_intervals
-from .metrics import METRICS, confusion_matrix, per_class
+from .metrics import METRICS, confusion_matrix, most_frequent, per_class
 from .rows import Rows, assign_rows
-from .splits import TRAIN_ONLY, single_group_classes, stratified_folds
-from .wording import names, only_train
+from .splits import TRAIN_ONLY, copy_weights, single_group_classes, stratified_folds
+from .wording import copies, names, only_train
 
 SELECT = ("one-se", "best")
 _OUTER = 1  # stream of random numbers, next to the inner folds' 2
@@ -74,17 +73,23 @@ class Result:
     classes : list of str
         Those with a training row.
     n_train, n_test : int
-        Rows the kept pipeline learned from, and rows that were scored. Under cross-validation the scored
-        rows are among the training rows of the kept pipeline, which no number here comes from.
+        Rows the kept pipeline learned from, and rows that were scored, copies included. Under
+        cross-validation the scored rows are among the training rows of the kept pipeline, which no number
+        here comes from.
+    majority : int
+        Index into `classes` of the most frequent class of the training rows, copies counted once: what the
+        baseline answers.
     n_unlabelled, n_dropped : int
         Rows without a label, and test rows left out as copies of training rows.
     metrics, baseline : dict of str to dict
         ``{"value", "low", "high", "level", "method"}`` by metric, for the head and for always answering with
-        the most frequent class of the training rows.
+        `majority`. Copies (equal keys) count as one image together, in the value and in the width.
     confusion : ndarray of shape (k, k), int64
-        Rows are true classes; of the first repeat. The metrics are of the mean over the repeats.
+        Scored rows, copies included; rows are true classes; of the first repeat. The metrics are of the
+        mean over the repeats.
     per_class : list of dict
-        See `metrics.per_class`; of the mean over the repeats.
+        See `metrics.per_class`; of the mean over the repeats, copies counted once, except ``n``, which
+        counts rows.
     oof : OutOfFold
     notes : list of str
         What was left out, joined, or gives reason for doubt.
@@ -101,6 +106,7 @@ class Result:
     n_test: int
     n_unlabelled: int
     n_dropped: int
+    majority: int
     metrics: dict[str, Metric]
     baseline: dict[str, Metric]
     confusion: np.ndarray
@@ -120,7 +126,7 @@ def evaluate(
     head: str = "logistic",
     head_options: Mapping[str, Any] | None = None,
     folds: int = 5,
-    repeats: int | None = None,
+    repeats: int | str | None = None,
     seed: int = 0,
     holdout: float | None = None,
     metric: str = "accuracy",
@@ -140,15 +146,16 @@ def evaluate(
     splits : sequence of str of length n, optional
         ``train``, ``val``, ``test`` or ``""``. Test scores, else val; everything else trains.
     keys : ndarray of shape (n, 32), uint8, optional
-        Rows with equal keys never stand on both sides.
+        Rows with equal keys never stand on both sides, and count as one image in every score.
     head : str, default "logistic"
         A name of `heads.registry.HEADS`.
     head_options : dict, optional
         Parameters of the head to fix; one that is part of the grid ends the choice.
     folds : int, default 5
         Outer folds, where there are no splits.
-    repeats : int, optional
-        Of the outer folds; default 10 below 100 images, 2 below 1,000, else 1; 1 for slow heads.
+    repeats : int or "auto", optional
+        Of the outer folds; default, and ``auto``, 10 below 100 different images, 2 below 1,000, else 1; 1
+        for slow heads.
     seed : int, default 0
         Same input and seed, same arrays.
     holdout : float, optional
@@ -173,7 +180,9 @@ def evaluate(
     """
     spec = get_head(head)
     grid, options = resolve_options(spec, head_options or {})
-    _check_choices(folds, repeats, metric, select)
+    check_choices(folds, repeats, seed, holdout, metric, METRICS, select, SELECT)
+    # Plain integers: NumPy's would not go into a probe file.
+    folds, seed, asked = int(folds), int(seed), 0 if repeats in (None, "auto") else int(repeats)
     X, y, splits, keys = check_arrays(X, y, classes, splits, keys)
     rows = assign_rows(y, classes, splits, keys, holdout)
     check_finite(X, np.flatnonzero(rows.y >= 0))
@@ -184,7 +193,7 @@ def evaluate(
         fold_of = np.where(np.isin(np.arange(len(y)), rows.test), 0, TRAIN_ONLY)
         protocol = "holdout"
     else:
-        repeats = repeats or default_repeats(spec, len(rows.train))
+        repeats = asked or default_repeats(spec, len(np.unique(rows.groups[rows.train])))
         outer, fold_of, more = _outer_jobs(rows, folds, repeats, seed)
         notes += more
         protocol = f"nested-{len(outer[0])}x{repeats}"
@@ -208,17 +217,21 @@ def evaluate(
     choices = fitter.choose(parts, n_fits=len(jobs) + refit)
     scored = np.flatnonzero(fold_of != TRAIN_ONLY)
     k = len(rows.classes)
+    truth, weights = rows.y[scored], copy_weights(rows.groups[scored])
+    notes += copies(len(scored), len(np.unique(rows.groups[scored])))
     total = np.zeros((len(y), k))
-    confusions = []
+    confusions, shown = [], np.zeros((k, k), np.int64)
     by_job = iter(choices)
-    for repeat in outer:
+    for number, repeat in enumerate(outer):
         predicted = np.zeros(len(y), np.intp)
         for job in repeat:
             pipeline = fitter.fit(next(by_job), job.train)
             probabilities = fitter.predict_proba(pipeline, job.test)
             predicted[job.test] = probabilities.argmax(axis=1)
             total[job.test] += probabilities
-        confusions.append(confusion_matrix(rows.y[scored], predicted[scored], k))
+        confusions.append(confusion_matrix(truth, predicted[scored], k, weights))
+        if number == 0:
+            shown = confusion_matrix(truth, predicted[scored], k)
 
     kept, kept_rows = choices[-1], rows.train
     if held_out and refit_all:
@@ -229,8 +242,8 @@ def evaluate(
     notes += fitter.notes(kept)
     mean = np.mean(confusions, axis=0)
     shrink = 1.0 if held_out else CV_SHRINK
-    majority = np.full(len(scored), np.bincount(rows.y[rows.train]).argmax())
-    baseline = confusion_matrix(rows.y[scored], majority, k)
+    majority = most_frequent(rows.y[rows.train], copy_weights(rows.groups[rows.train]))
+    baseline = confusion_matrix(truth, np.full(len(scored), majority), k, weights)
     return Result(
         head=head,
         params={**options, **grid[kept.index]},
@@ -241,13 +254,14 @@ def evaluate(
         n_test=len(scored),
         n_unlabelled=rows.n_unlabelled,
         n_dropped=rows.n_dropped,
+        majority=majority,
         metrics=with_intervals(mean, shrink=shrink),
         baseline=with_intervals(baseline, shrink=shrink),
-        confusion=confusions[0],
-        per_class=per_class(mean, rows.classes),
+        confusion=shown,
+        per_class=per_class(mean, rows.classes, shown.sum(axis=1)),
         oof=OutOfFold(
             rows=scored,
-            y=rows.y[scored].astype(np.int32),
+            y=truth.astype(np.int32),
             folds=fold_of[scored].astype(np.int32),
             probabilities=total[scored] / len(outer),
         ),
@@ -257,7 +271,7 @@ def evaluate(
 
 
 def default_repeats(spec: HeadSpec, n: int) -> int:
-    """10 below 100 images, 2 below 1,000, else 1; 1 for heads too slow for more."""
+    """10 below 100 different images, 2 below 1,000, else 1; 1 for heads too slow for more."""
     if not spec.repeats:
         return 1
     return 10 if n < 100 else 2 if n < 1000 else 1
@@ -270,28 +284,18 @@ def _outer_jobs(
     y, groups = rows.y[rows.train], rows.groups[rows.train]
     jobs = []
     fold_of = np.full(len(rows.y), TRAIN_ONLY)
+    dealt = min(folds, len(np.unique(groups)))  # more would stay empty, a billion fill the memory
     for repeat in range(repeats):
-        fold = stratified_folds(y, groups, folds, np.random.default_rng([seed, _OUTER, repeat]))
+        fold = stratified_folds(y, groups, dealt, np.random.default_rng([seed, _OUTER, repeat]))
         used = np.unique(fold[fold != TRAIN_ONLY])
         jobs.append([Job(rows.train[fold != f], rows.train[fold == f]) for f in used])
         if repeat == 0:
             fold_of[rows.train] = fold
     alone = single_group_classes(y, groups)
-    counts = np.bincount(y)
+    counts = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])  # different images
     small = np.setdiff1d(np.flatnonzero(counts < folds), alone)
     notes = [only_train([rows.classes[c] for c in alone])] if len(alone) else []
     if len(small):
         spelled = names([f"{rows.classes[c]} ({counts[c]})" for c in small])
         notes.append(f"fewer images than {folds} folds, spread one to a fold: {spelled}")
     return jobs, fold_of, notes
-
-
-def _check_choices(folds: int, repeats: int | None, metric: str, select: str) -> None:
-    if folds < 2:
-        raise FitError(f"--folds is {folds}", expected="2 or more")
-    if repeats is not None and repeats < 1:
-        raise FitError(f"--repeats is {repeats}", expected="1 or more")
-    if metric not in METRICS:
-        raise FitError(f"there is no metric {metric!r}", expected=", ".join(METRICS))
-    if select not in SELECT:
-        raise FitError(f"--select is {select!r}", expected=" or ".join(SELECT))

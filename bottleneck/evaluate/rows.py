@@ -96,7 +96,7 @@ def assign_rows(
     else:
         scored = labelled & _split_out(splits, labelled, notes)
     train = labelled & ~scored
-    _check_training(y, train, scored, classes, holdout_fraction is not None)
+    _check_training(y, train, scored, classes, holdout_fraction)
     copies = scored & np.isin(groups, groups[train])
     n_copies = int(copies.sum())
     if n_copies:
@@ -155,8 +155,6 @@ def _held_out(
     classes: Sequence[str],
     notes: list[str],
 ) -> np.ndarray:
-    if not 0 < fraction < 1:
-        raise FitError(f"--holdout is {fraction}", expected="a share above 0 and below 1, as 0.2")
     if (splits != "").any():
         raise FitError(
             "--holdout takes a test set, but the images already have splits: "
@@ -204,12 +202,22 @@ def _split_out(splits: np.ndarray, labelled: np.ndarray, notes: list[str]) -> np
 
 
 def _check_training(
-    y: np.ndarray, train: np.ndarray, scored: np.ndarray, classes: Sequence[str], hashed: bool
+    y: np.ndarray,
+    train: np.ndarray,
+    scored: np.ndarray,
+    classes: Sequence[str],
+    fraction: float | None,
 ) -> None:
+    hashed = fraction is not None
+    smaller = "a smaller share, or leave out --holdout for cross-validation"
     if not train.any():
         raise FitError(
-            "all labelled images are in the split that scores; none is left to train on",
-            next="add a train split, or leave the splits out for cross-validation",
+            f"--holdout {fraction:g} takes all {scored.sum()} images; none is left to train on"
+            if hashed
+            else "all labelled images are in the split that scores; none is left to train on",
+            next=smaller
+            if hashed
+            else "add a train split, or leave the splits out for cross-validation",
         )
     only_scored = np.setdiff1d(y[scored], y[train])
     if len(only_scored):
@@ -217,7 +225,7 @@ def _check_training(
         raise FitError(
             f"{names([classes[c] for c in only_scored])}: all images are in {where}",
             expected="training images of every class that is scored",
-            next="leave out --holdout: cross-validation spreads small classes"
+            next=f"{smaller}, which spreads small classes"
             if hashed
             else "move some of them to train, remove them, or mend the name if it is a misspelling",
         )
@@ -225,7 +233,7 @@ def _check_training(
     if len(present) == 1:
         raise FitError(
             f"1 class among the training rows: {classes[present[0]]}; needs 2",
-            next="add training images of another class",
+            next=smaller if hashed else "add training images of another class",
         )
 
 

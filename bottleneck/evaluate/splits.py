@@ -33,6 +33,30 @@ def group_rows(keys: np.ndarray | None, n: int) -> np.ndarray:
     return np.unique(rows, return_inverse=True)[1].reshape(-1)
 
 
+def copy_weights(groups: np.ndarray) -> np.ndarray:
+    """What each row counts, so that the rows of a group count as one image together.
+
+    Ten copies of an image are answered alike: as ten independent images they would make the score
+    lean to that image and its interval far too narrow.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), int
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        1 / size of the row's group.
+
+    Examples
+    --------
+    >>> copy_weights(np.array([7, 7, 3, 7, 7]))
+    array([0.25, 0.25, 1.  , 0.25, 0.25])
+    """
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return 1 / sizes[group.reshape(-1)]
+
+
 def single_group_classes(y: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Classes whose images are all copies of one: they can train, and never be scored.
 

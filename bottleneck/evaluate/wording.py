@@ -20,4 +20,18 @@ def images(count: int) -> str:
 
 def only_train(classes: Sequence[str]) -> str:
     """About classes that cannot be scored."""
-    return f"a single image each, which trains and is never scored: {names(classes)}"
+    if len(classes) == 1:
+        return f"the class {classes[0]} has a single image, which trains and is never scored"
+    return (
+        f"{len(classes)} classes have a single image each, which trains and is never scored: "
+        f"{names(classes)}"
+    )
+
+
+def copies(n_rows: int, n_groups: int) -> list[str]:
+    """About identical images among those that score; nothing where there are none."""
+    extra = n_rows - n_groups
+    if not extra:
+        return []
+    verb = "is a copy of another" if extra == 1 else "are copies of others"
+    return [f"{extra} of {n_rows} scored images {verb}; identical images count once, together"]

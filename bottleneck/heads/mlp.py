@@ -38,7 +38,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
     max_epochs : int, default 100
     validation_fraction : float, default 0.2
         Share of each class that is held out of the training; its loss decides. A class with one
-        sample leaves nothing to hold out: then the training loss decides, and a warning says so.
+        sample leaves nothing to hold out: then the training loss decides, and a warning says so. At 0 it
+        decides as well.
     patience : int, default 15
         Epochs without a better loss before training stops; the best weights are kept.
     random_state : int, default 0
@@ -104,7 +105,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If `max_epochs` ended the training.
         UserWarning
-            If a class is too small to hold a part of it out.
+            If a class is too small to hold a part of it out, and a part was wanted.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
@@ -116,10 +117,10 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         rng = np.random.default_rng(self.random_state)
         watched = _hold_out(indices, self.validation_fraction, rng)
         self.watched_ = "validation" if watched.any() else "training"
-        if not watched.any():
+        if not watched.any() and self.validation_fraction > 0:
             warnings.warn(
-                f"MLPHead: a class has {np.bincount(indices).min()} of the {len(y)} samples, too few to hold "
-                "some out; the training loss decides when to stop",
+                "a class has a single sample, so that none is held out; the training loss decides "
+                "when to stop",
                 UserWarning,
                 stacklevel=2,
             )

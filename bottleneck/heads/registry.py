@@ -15,6 +15,7 @@ from ..errors import FitError
 from .logistic import LogisticHead
 from .losses import Multinomial, SquaredHinge
 from .mlp import MLPHead
+from .options import check_option
 from .svm import LinearSVMHead, RBFSVMHead, sweep_rbf
 from .sweep import Job, Settings, sweep_each, sweep_linear
 
@@ -144,9 +145,9 @@ def get_head(name: str) -> HeadSpec:
     FitError
         If there is none of this name; it names the nearest.
     """
-    if name in HEADS:
+    if isinstance(name, str) and name in HEADS:
         return HEADS[name]
-    near = difflib.get_close_matches(name, HEADS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), HEADS, n=1, cutoff=0.5)
     raise FitError(
         f"there is no head {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
         expected=", ".join(HEADS),
@@ -174,17 +175,29 @@ def resolve_options(
     Raises
     ------
     FitError
-        If the head has no such parameter.
+        If the head has no such parameter, or cannot work with its value.
     """
+    if not isinstance(options, Mapping):
+        raise FitError(
+            f"the options of the head {spec.name} are {options!r}",
+            expected='a mapping from names to values, as {"C": 1.0}',
+        )
     known = sorted(set(spec.factory().get_params()) - {"random_state"})
     for name in options:
         if name not in known:
-            same = [other for other in known if other.lower() == name.lower()]
-            near = same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            same = [other for other in known if other.lower() == str(name).lower()]
+            near = same or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
             raise FitError(
                 f"the head {spec.name} has no option {name!r}"
                 + (f"; did you mean {near[0]!r}?" if near else ""),
                 expected=", ".join(known),
+            )
+    options = {name: check_option(spec.name, name, value) for name, value in options.items()}
+    for name, value in spec.kept.items():
+        if options.get(name, value) != value:
+            raise FitError(
+                f"{name} of the head {spec.name} is {options[name]!r}",
+                expected=f"{value!r}: a probe gives probabilities",
             )
     grid: list[dict[str, Any]] = []
     for setting in spec.grid:

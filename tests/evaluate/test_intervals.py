@@ -7,6 +7,7 @@ import pytest
 from bottleneck_probe.evaluate import metrics
 from bottleneck_probe.evaluate.intervals import (
     bca_macro_f1,
+    clopper_pearson,
     effective_size,
     wilson,
     with_intervals,
@@ -22,6 +23,27 @@ def test_wilson_agrees_with_scipy(k, n):
     assert [float(b) for b in wilson(k / n, n)] == pytest.approx([theirs.low, theirs.high])
 
 
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (45, 50), (50, 50), (180, 200), (1, 3)])
+def test_clopper_pearson_agrees_with_scipy(k, n):
+    theirs = binomtest(k, n).proportion_ci(method="exact")
+    assert clopper_pearson(k / n, n) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_next_to_the_ceiling_a_cross_validated_interval_is_the_exact_one():
+    """2 of 60 wrong: Wilson's interval on n / 1.5 ends below 0.993, where the truth often was."""
+    confusion = np.array([[29, 1], [1, 29]])
+    found = with_intervals(confusion, shrink=1.5)
+    assert wilson(58 / 60, 40)[1] < 0.993 < found["accuracy"]["high"]
+    assert (found["accuracy"]["low"], found["accuracy"]["high"]) == pytest.approx(
+        (clopper_pearson(58 / 60, 40)[0], clopper_pearson(58 / 60, 40)[1])
+    )
+    assert found["balanced_accuracy"]["high"] > 0.993
+    assert "clopper-pearson" in found["accuracy"]["method"]
+    middle = with_intervals(np.array([[20, 10], [10, 20]]), shrink=1.5)
+    held_out = with_intervals(confusion)
+    assert "clopper" not in middle["accuracy"]["method"] + held_out["accuracy"]["method"]
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3).filter(
@@ -35,6 +57,14 @@ def test_every_interval_is_inside_holds_the_value_and_has_a_width(rows, shrink):
         assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
         assert metric["high"] - metric["low"] > 0.005
         assert metric["level"] == 0.95
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([0, 1 / 7, 0.5, 1, 2.25]), min_size=9, max_size=9).filter(any))
+def test_fractions_of_images_have_intervals_too(cells):
+    for metric in with_intervals(np.reshape(cells, (3, 3))).values():
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+        assert metric["low"] < metric["high"]
 
 
 @pytest.mark.parametrize("matrix", [[[30, 0], [0, 30]], [[30, 0], [30, 0]], [[0, 30], [30, 0]]])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from bottleneck_probe.errors import FitError
 from bottleneck_probe.evaluate import evaluate, score
+from bottleneck_probe.evaluate.intervals import CV_SHRINK, wilson
 from bottleneck_probe.evaluate.protocol import default_repeats
+from bottleneck_probe.evaluate.wording import only_train
 from bottleneck_probe.heads import HEADS
 from bottleneck_probe.heads.state import pipeline_to_state
 from hypothesis import given, settings
@@ -127,9 +129,15 @@ def test_a_class_with_one_image_trains_and_is_named():
     result = evaluate(X, y, classes=ABC, repeats=1)
     assert (result.n_train, result.n_test) == (61, 60)
     assert 10 not in result.oof.rows
-    assert any("cats" in note and "never scored" in note for note in result.notes)
+    assert "the class cats has a single image, which trains and is never scored" in result.notes
     assert result.classes == ABC
     assert result.pipeline.predict_proba(X).shape == (61, 3)
+
+
+def test_classes_with_one_image_are_one_sentence():
+    assert only_train(["c", "d"]) == (
+        "2 classes have a single image each, which trains and is never scored: c, d"
+    )
 
 
 def test_small_classes_are_spread_and_told():
@@ -185,6 +193,30 @@ def test_equal_features_score_as_the_baseline_and_are_told(head):
         (lambda a: a.update(head="logistik"), "did you mean 'logistic'"),
         (lambda a: a.update(head_options={"c": 1}), "did you mean 'C'"),
         (lambda a: a.update(folds=1), "--folds is 1"),
+        (lambda a: a.update(folds="x"), "--folds is x"),
+        (lambda a: a.update(repeats=0), "--repeats is 0"),
+        (lambda a: a.update(repeats="many"), "--repeats is many"),
+        (lambda a: a.update(seed=-1), "--seed is -1"),
+        (lambda a: a.update(seed=None), "--seed is None"),
+        (lambda a: a.update(holdout="x"), "--holdout is x"),
+        (lambda a: a.update(holdout=0.0), "--holdout is 0"),
+        (lambda a: a.update(head=5), "no head 5"),
+        (lambda a: a.update(head_options=["C"]), "the options of the head logistic"),
+        (lambda a: a.update(head_options={"C": -1}), "C of the head logistic is -1"),
+        (lambda a: a.update(head_options={"C": "x"}), "a number above 0"),
+        (lambda a: a.update(head_options={"C": np.nan}), "a number above 0"),
+        (lambda a: a.update(head_options={"max_iter": 1.5}), "a whole number"),
+        (lambda a: a.update(head="mlp", head_options={"dropout": 1}), "from 0 to below 1"),
+        (lambda a: a.update(head="mlp", head_options={"batch_size": 0}), "auto, or a whole"),
+        (lambda a: a.update(head="svm-rbf", head_options={"gamma": "auto"}), "scale, or a number"),
+        (
+            lambda a: a.update(head="svm", head_options={"probability": False}),
+            "gives probabilities",
+        ),
+        (
+            lambda a: a.update(keys=keys_of(range(90)), holdout=0.9999999),
+            "next: a smaller share, or leave out --holdout",
+        ),
         (lambda a: a.update(metric="acuracy"), "no metric"),
         (lambda a: a.update(select="worst"), "--select"),
         (lambda a: a.update(y=a["y"][:50]), "labels 50"),
@@ -290,6 +322,138 @@ def test_copies_with_random_labels_score_at_chance_only_if_grouped():
     assert plain["low"] > 0.7
 
 
+# --- copies count once -----------------------------------------------------------------------
+
+
+def with_copies(X, y, *, times, seed=0):
+    """Every image `times` over, in mixed order, with keys."""
+    order = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(y)), times))
+    return X[order], y[order], keys_of(range(len(y)))[order]
+
+
+def numbers(metrics):
+    return {name: [m["value"], m["low"], m["high"]] for name, m in metrics.items()}
+
+
+def test_a_test_set_with_copies_scores_as_without_them():
+    """Ten copies of 16 images were taken for 160 images: the interval was a third as wide."""
+    X, y = data(106, gap=1.0)
+    once = evaluate(X, y, classes=ABC, splits=split(106, ("train", 90), ("test", 16)))
+    order = np.concatenate([np.arange(90), np.repeat(np.arange(90, 106), 10)])
+    many = evaluate(
+        X[order],
+        y[order],
+        classes=ABC,
+        splits=split(250, ("train", 90), ("test", 160)),
+        keys=keys_of(range(106))[order],
+    )
+    assert (once.n_test, many.n_test) == (16, 160)
+    assert numbers(many.metrics) == numbers(once.metrics)
+    assert numbers(many.baseline) == numbers(once.baseline)
+    assert 0 < once.metrics["accuracy"]["value"] < 1
+    assert many.confusion.dtype == np.int64
+    assert np.array_equal(many.confusion, 10 * once.confusion)
+    for a, b in zip(many.per_class, once.per_class, strict=True):
+        assert a == b | {"n": 10 * b["n"]}
+    note = "144 of 160 scored images are copies of others; identical images count once, together"
+    assert note in many.notes
+    assert not any("copies" in note or "copy" in note for note in once.notes)
+
+
+def test_nested_intervals_and_repeats_follow_the_different_images():
+    X, y = data(30, k=2, gap=1.5)
+    X, y, keys = with_copies(X, y, times=10)
+    options = {"classes": ABC, "head_options": {"C": 0.01}}
+    grouped = evaluate(X, y, keys=keys, **options)
+    plain = evaluate(X, y, **options)
+    assert (grouped.protocol, plain.protocol) == ("nested-5x10", "nested-5x2")
+    accuracy = grouped.metrics["accuracy"]
+    low, high = wilson(accuracy["value"], 30 / CV_SHRINK)
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx((float(low), float(high)))
+    assert grouped.n_test == grouped.confusion.sum() == 300
+
+
+def test_one_image_many_times_does_not_carry_the_score():
+    """30 images, one of them 71 times; only that one is answered right."""
+    order = np.concatenate([np.arange(30), np.zeros(70, int)])
+    y = (np.arange(30) % 2)[order]
+    answers = np.where(order == 0, y, 1 - y)
+    found = score(answers, y, ABC, keys=keys_of(range(30))[order])
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(1 / 30)
+    assert found["n"] == found["confusion"].sum() == 100
+
+
+def test_score_counts_copies_once():
+    y = data(20)[1]
+    answers = np.random.default_rng(0).integers(0, 3, 20)
+    once = score(answers, y, ABC, keys=keys_of(range(20)))
+    order = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
+    many = score(answers[order], y[order], ABC, keys=keys_of(range(20))[order])
+    assert (
+        numbers(many["metrics"])
+        == numbers(once["metrics"])
+        == numbers(score(answers, y, ABC)["metrics"])
+    )
+    assert numbers(many["baseline"]) == numbers(once["baseline"])
+    assert (once["n"], many["n"]) == (20, 50)
+    assert once["notes"] == []
+    assert many["notes"][0].startswith("30 of 50 scored images are copies")
+    with pytest.raises(FitError, match="keys 19, labels 20"):
+        score(answers, y, ABC, keys=keys_of(range(19)))
+
+
+def test_the_baseline_answers_with_the_class_of_the_training_rows():
+    X, y = data(60, k=2)
+    y[:40] = np.arange(40) % 4 == 0  # 30 ants and 10 bees train
+    y[40:] = np.arange(20) % 4 != 0  # 5 ants and 15 bees score
+    result = evaluate(X, y, classes=ABC, splits=split(60, ("train", 40), ("test", 20)))
+    assert result.majority == 0
+    assert result.baseline["accuracy"]["value"] == 0.25
+    answers = result.oof.probabilities
+    same = score(answers, result.oof.y, result.classes, majority=result.majority)
+    assert same["baseline"] == result.baseline
+    assert score(answers, result.oof.y, result.classes)["baseline"]["accuracy"]["value"] == 0.75
+
+
+def test_a_class_of_copies_is_not_the_majority():
+    X, y = data(30, k=2)
+    y[:] = np.arange(30) < 10
+    order = np.concatenate([np.arange(30), np.repeat(np.arange(10), 9)])  # 100 rows of 10 bees
+    result = evaluate(
+        X[order], y[order], classes=ABC, keys=keys_of(range(30))[order], repeats=1, folds=3
+    )
+    assert result.majority == 0
+    assert result.baseline["accuracy"]["value"] == pytest.approx(2 / 3)
+
+
+# --- what heads warn of ----------------------------------------------------------------------
+
+
+def test_doubts_of_a_head_become_one_note_in_plain_words(recwarn):
+    X, y = data(21)
+    y[:] = np.arange(21) % 2
+    y[4] = 2
+    result = evaluate(
+        X, y, classes=ABC, head="mlp", head_options={"hidden": 4, "max_epochs": 2}, folds=3
+    )
+    assert len(recwarn) == 0
+    assert [note for note in result.notes if "fits" in note] == [
+        "4 of 4 fits stopped before they converged; a larger max_epochs gives them more time",
+        "in 4 of 4 fits, a class has a single sample, so that none is held out; the training loss "
+        "decides when to stop",
+    ]
+
+
+def test_fits_that_did_not_converge_are_named_by_their_setting():
+    X, y = data(45, gap=0.5)
+    options = {"C": 100.0, "max_iter": 2}
+    result = evaluate(X, y, classes=ABC, head_options=options, folds=3, repeats=1)
+    assert (
+        "4 of 4 fits stopped before they converged, with C = 100; a larger max_iter gives them more "
+        "time"
+    ) in result.notes
+
+
 # --- seeds and the rest ----------------------------------------------------------------------
 
 
@@ -308,6 +472,29 @@ def test_equal_seeds_give_equal_bits(head):
     assert one[0] == two[0]
     assert all(np.array_equal(one[1][name], two[1][name]) for name in one[1])
     assert not np.array_equal(other.oof.folds, first.oof.folds)
+
+
+def test_numbers_of_numpy_and_auto_are_what_they_mean():
+    X, y = data(60)
+    plain = evaluate(X, y, classes=ABC, head_options={"C": 0.5}, folds=2, seed=3)
+    other = evaluate(
+        X,
+        y,
+        classes=ABC,
+        head_options={"C": np.float32(0.5)},
+        folds=np.int64(2),
+        repeats="auto",
+        seed=np.int64(3),
+    )
+    assert plain.protocol == other.protocol == "nested-2x10"
+    assert plain.metrics == other.metrics
+    assert type(other.params["C"]) is float
+
+
+def test_more_folds_than_images_are_as_many_as_images():
+    X, y = data(12, k=2)
+    huge = evaluate(X, y, classes=ABC, folds=10**12, repeats=1, head_options={"C": 0.1})
+    assert (huge.protocol, huge.n_test) == ("nested-12x1", 12)
 
 
 def test_repeats_follow_the_size():

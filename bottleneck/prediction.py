@@ -16,6 +16,7 @@ import numpy as np
 
 from . import extras
 from .backbones import registry
+from .cache.checks import is_hdf5
 from .cache.export import safe_path, safe_text
 from .cache.features import Features
 from .cache.features import open as open_features
@@ -340,18 +341,9 @@ def _as_features(images: Any) -> Features | None:
                 "feature files and images were given together", expected="one kind of input"
             )
         return None if not found else found[0] if len(found) == 1 else join(found)
-    if isinstance(images, str | os.PathLike) and _is_hdf5(images):
+    if isinstance(images, str | os.PathLike) and is_hdf5(images):
         return open_features(images)
     return None
-
-
-def _is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names a feature file, by its first bytes or, if it is not there, its name."""
-    file = Path(path)
-    if not file.is_file():
-        return file.suffix.lower() in (".h5", ".hdf5")
-    with open(file, "rb") as opened:
-        return opened.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _require_recipe(probe: Probe, features: Features, what: str) -> None:

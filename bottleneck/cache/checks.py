@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 # deflate reaches about 1,030 to 1, and nothing above can do better.
 EXPANSION = 1100
+MAGIC = b"\x89HDF\r\n\x1a\n"
 DEPTH = 8
 
 
@@ -79,6 +80,15 @@ def _damaged(path: Path, error: Exception) -> CacheError:
     )
 
 
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names a feature file: by its first bytes, or by its suffix if it is not there."""
+    file = Path(path)
+    if not file.is_file():
+        return file.suffix.lower() in (".h5", ".hdf5")
+    with file.open("rb") as opened:
+        return opened.read(len(MAGIC)) == MAGIC
+
+
 def _reason(error: Exception) -> str:
     """HDF5's own words in brackets, without its "unable to synchronously open file"."""
     text = str(error)
@@ -95,7 +105,7 @@ def _require_hdf5(path: Path) -> None:
             head = file.read(16)
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror}", where=str(path)) from error
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+    if head.startswith(MAGIC):
         return
     if head[8:9] == b"{":
         raise CacheError(

@@ -39,12 +39,13 @@ def info(file: str, **options: Any) -> None:
 
 
 def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Reply:
+    from ..cache.checks import is_hdf5
     from ..cache.features import open as open_features
     from ..errors import InputError
     from ..probe import load
     from ..report.tables import describe_features, describe_probe, show_features, show_probe
 
-    if _is_hdf5(file) or Path(file).suffix in (".h5", ".hdf5"):
+    if is_hdf5(file):
         features = open_features(file)
         data = describe_features(features)
         if options["to_format"]:
@@ -71,14 +72,6 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
         raise InputError(f"{file} is no feature file", where="--to", expected="a file of features")
     probe = load(file)
     return Reply(describe_probe(probe), lambda: show_probe(probe))
-
-
-def _is_hdf5(file: str) -> bool:
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(4) == b"\x89HDF"
-    except OSError:
-        return False
 
 
 @click.command()

@@ -177,19 +177,30 @@ def run(
     if output is None and not images.root:
         backbone = job.settle_backbone(recipe_options, None, reporter)
         return job.extract_to_memory(images, backbone, run_options, reporter, judged=True)
-    path = Path(output) if output is not None else default_output(images, recipe_options)
-    if path.is_dir() or os.fspath(output or "").endswith(("/", os.sep)):
+    path = output_path(images, output, recipe_options)
+    return job.extract_to_file(
+        images, recipe_options, run_options, path, reporter, by_default=output is None
+    )
+
+
+def output_path(
+    images: ImageSet, output: str | os.PathLike[str] | None, options: RecipeOptions
+) -> Path:
+    """The feature file that was named, else ``cache/<name of images>-<backbone>.h5``.
+
+    Raises
+    ------
+    InputError
+        If a folder was named.
+    """
+    if output is None:
+        return Path("cache") / f"{images.name}-{options.backbone or registry.DEFAULT}.h5"
+    path = Path(output)
+    if path.is_dir() or os.fspath(output).endswith(("/", os.sep)):
         raise InputError(
             f"{output} is a folder",
             expected="a file name, such as photos.h5",
             where="-o",
             next=f"-o {path / (images.name + '.h5')}",
         )
-    return job.extract_to_file(
-        images, recipe_options, run_options, path, reporter, by_default=output is None
-    )
-
-
-def default_output(images: ImageSet, options: RecipeOptions) -> Path:
-    """``cache/<name of images>-<backbone>.h5`` below the working folder."""
-    return Path("cache") / f"{images.name}-{options.backbone or registry.DEFAULT}.h5"
+    return path

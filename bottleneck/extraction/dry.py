@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from ..images.preprocess import apply
 from ..images.sample import ImageSet, Sample
 from ..reporter import Reporter
 from . import job
-from .api import default_output
+from .api import output_path
 from .options import RunOptions, split_options
-from .stores import RowStore, Store
-from .target import compatible, disk_need, open_target, sealed_shards
+from .target import disk_need
 
 _TIMED_BATCHES = 2
 
@@ -82,21 +80,15 @@ def dry_run(
     Plan
     """
     recipe_options, run_options = split_options(options)
-    path = Path(output) if output is not None else default_output(images, recipe_options)
-    existing = open_target(path, recipe_options, run_options)
-    backbone = job.settle_backbone(
-        recipe_options, existing.recipe if existing is not None else None, reporter
+    path = output_path(images, output, recipe_options)
+    start = job.start_of(
+        images, recipe_options, run_options, path, reporter, by_default=output is None
     )
-    existing = compatible(existing, backbone, images, path, run_options)
-    sealed, _ = sealed_shards(path, backbone, reporter)
-    stores: list[Store] = [sealed]
-    environments = sealed.environments()
+    backbone, existing, environments = start.backbone, start.existing, start.environments
     removed = 0
-    if existing is not None:
-        stores.append(RowStore(existing.keys, existing.features))
-        environments.insert(0, existing.environment)
+    if existing is not None and not run_options.add:
         there = {sample.path for sample in images.samples}
-        removed = 0 if run_options.add else sum(p not in there for p in existing.paths)
+        removed = sum(p not in there for p in existing.paths)
     missing: dict[bytes, Sample] = {}
     unreadable = 0
     with reporter.progress("hash", len(images.samples)) as bar:
@@ -109,7 +101,7 @@ def dry_run(
             except BadImage:
                 unreadable += 1
                 continue
-            if not any(key in store for store in stores):
+            if not any(key in store for store in start.stores):
                 missing.setdefault(key, sample)
     choice = select.choose(
         backbone,

@@ -212,6 +212,62 @@ def extract_to_memory(
     return result_of(images, outcome, features, None, started, removed=0, written=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an extraction into a file begins; the same for a run and for ``--dry-run``.
+
+    Attributes
+    ----------
+    existing : Features or None
+        The file as it is, if it is one to go on with.
+    backbone : Backbone
+    options : RunOptions
+        With the file's own `store` where none was stated.
+    stores : list of Store
+        Features that need not be computed; the first are sealed shards.
+    environments : list of dict
+        Those the stored features were made in.
+    resumed : int
+        Features that a run that did not end has left.
+    """
+
+    existing: Features | None
+    backbone: Backbone
+    options: RunOptions
+    stores: list[Store]
+    environments: list[dict[str, Any]]
+    resumed: int
+
+
+def start_of(
+    images: ImageSet,
+    recipe_options: RecipeOptions,
+    options: RunOptions,
+    output: Path,
+    reporter: Reporter,
+    *,
+    by_default: bool,
+) -> Start:
+    """Look at the file and at what was left beside it; refuse what must not be mixed or lost.
+
+    Parameters and errors are those of `extract_to_file`; nothing is written.
+    """
+    existing = open_target(output, recipe_options, options)
+    recorded = existing.recipe if existing is not None else None
+    backbone = settle_backbone(recipe_options, recorded, reporter)
+    existing = compatible(existing, backbone, images, output, options)
+    sealed, resumed = sealed_shards(output, backbone, reporter)
+    stores: list[Store] = [sealed]
+    environments = sealed.environments()
+    if existing is not None:
+        refuse_to_lose(existing, images, options, by_default=by_default)
+        options = replace(options, store=options.store or existing.header.store)
+        if precise_enough(existing, images, options, reporter):
+            stores.append(RowStore(existing.keys, existing.features))
+            environments.insert(0, existing.environment)
+    return Start(existing, backbone, options, stores, environments, resumed)
+
+
 def _seal(sink: shards.Shards) -> None:
     """Seal what is finished; a Ctrl-C in the middle of it waits until that is done."""
     try:
@@ -260,25 +316,12 @@ def extract_to_file(
     """
     started = time.monotonic()
     with lock.writing(output, waiting=reporter.note):
-        existing = open_target(output, recipe_options, options)
-        backbone = settle_backbone(
-            recipe_options, existing.recipe if existing is not None else None, reporter
-        )
-        existing = compatible(existing, backbone, images, output, options)
-        if existing is not None:
-            refuse_to_lose(existing, images, options, by_default=by_default)
-        if existing is not None and options.store is None:
-            options = replace(options, store=existing.header.store)
-        sealed, resumed = sealed_shards(output, backbone, reporter)
-        stores: list[Store] = [sealed]
-        environments = sealed.environments()
-        if existing is not None and precise_enough(existing, images, options, reporter):
-            stores.append(RowStore(existing.keys, existing.features))
-            environments.insert(0, existing.environment)
-        n_missing = max(0, len(images.samples) - resumed - (len(existing) if existing else 0))
+        start = start_of(images, recipe_options, options, output, reporter, by_default=by_default)
+        backbone, existing, options = start.backbone, start.existing, start.options
+        n_missing = max(0, len(images.samples) - start.resumed - len(existing or ()))
         atomic.require_space(output.parent, disk_need(n_missing, backbone))
         sink = shards.Shards(parts_folder(output), backbone.fingerprint(), recipe=backbone.recipe())
-        job = Job(images, backbone, options, stores, environments, sink, reporter)
+        job = Job(images, backbone, options, start.stores, start.environments, sink, reporter)
         try:
             outcome, environment = job.compute(n_missing)
         finally:
@@ -300,4 +343,6 @@ def extract_to_file(
             total = len(images.samples)
             raise pipeline.Interrupted(total, total) from None
         sink.discard()
-    return result_of(images, outcome, published, output, started, removed, written, resumed=resumed)
+    return result_of(
+        images, outcome, published, output, started, removed, written, resumed=start.resumed
+    )

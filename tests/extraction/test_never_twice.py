@@ -342,3 +342,18 @@ def test_an_unchanged_folder_loads_no_network_library(tmp_path):
     output = tmp_path / "x.h5"
     bp.extract(root, output=output, engine="onnx", device="cpu", batch_size=2, quiet=True)
     subprocess.run([sys.executable, "-c", UNCHANGED, root, output], check=True)
+
+
+def test_a_dry_run_refuses_what_the_run_would(calls, photos, tmp_path, monkeypatch):
+    """It once promised to remove rows that the run itself refused to lose."""
+    from bottleneck_probe.extraction.dry import dry_run
+
+    root = photos(6)
+    monkeypatch.chdir(tmp_path)
+    bp.extract(root, backbone="stub", quiet=True)
+    some = sorted(str(file) for file in root.glob("*/*"))
+    found = find_images([some[0], some[-1]])
+    with pytest.raises(bp.InputError, match="would lose 4 rows"):
+        dry_run(found, output=None, reporter=Silent(), backbone="stub")
+    with pytest.raises(bp.InputError, match="is a folder"):
+        dry_run(find_images(root), output=f"{tmp_path}/", reporter=Silent(), backbone="stub")

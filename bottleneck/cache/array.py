@@ -6,33 +6,29 @@ a read after that raises, because rows of the new file may belong to other image
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ..errors import CacheError
 from . import checksums
 from .checks import opened
-from .reading import Stored, damaged, identity_of
+from .lazy import WINDOW_ROWS, LazyRows
+from .outputs import SEPARATOR, id_of
+from .reading import Stored, identity_of
+from .verify import damaged
 
 if TYPE_CHECKING:
     import h5py
 
-# Rows in one read; of 1,280 float32 about 20 MB.
-WINDOW_ROWS = 4096
 # A list of rows is read one by one where fewer than one row in so many is wanted.
 SPARSE = 8
 
 
-class FeatureArray(NDArrayOperatorsMixin):
+class FeatureArray(LazyRows):
     """Rows of a feature file, float32, read when they are asked for.
-
-    Indexing gives ndarrays: ``features[3]``, ``features[10:20]``, ``features[[4, 1, 1]]``,
-    ``features[mask]``, ``features[rows, columns]``. ``np.asarray(features)`` reads everything, and
-    so do arithmetic and NumPy's functions.
 
     Parameters
     ----------
@@ -41,9 +37,6 @@ class FeatureArray(NDArrayOperatorsMixin):
     rows : ndarray of shape (n,), int, optional
         Which rows of the file, in which order; None means all.
     """
-
-    dtype = np.dtype(np.float32)
-    ndim = 2
 
     def __init__(self, stored: Stored, rows: np.ndarray | None = None) -> None:
         self.stored = stored
@@ -58,47 +51,14 @@ class FeatureArray(NDArrayOperatorsMixin):
         n = self.stored.shape[0] if self._rows is None else len(self._rows)
         return n, self.stored.shape[1]
 
-    @property
-    def size(self) -> int:
-        """n times d."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory once everything is read."""
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __repr__(self) -> str:
-        return f"<features of {self.stored.path.name}: {self.shape}, {self.dtype}, read on demand>"
+        return f"<features of {self._name().name}: {self.shape}, {self.dtype}, read on demand>"
 
-    def __getitem__(self, index: Any) -> Any:
-        row_index, *column_index = index if isinstance(index, tuple) else (index,)
-        if row_index is Ellipsis and not column_index:
-            row_index = slice(None)
-        if row_index is None or row_index is Ellipsis:
-            return np.asarray(self)[index]
-        picked = np.arange(len(self))[row_index]
-        if picked.ndim > 1:
-            return np.asarray(self)[index]
-        if not column_index:
-            return self._read(np.atleast_1d(picked)).reshape(*picked.shape, self.shape[1])
-        if isinstance(row_index, slice | int | np.integer):
-            block = self._read(np.atleast_1d(picked)).reshape(*picked.shape, self.shape[1])
-            return block[(slice(None),) * picked.ndim + tuple(column_index)]
-        # Two lists select single elements, as in NumPy: rows are read, then paired with columns.
-        return self._read(picked)[(np.arange(len(picked)), *column_index)]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self.blocks():
-            yield from block
-
-    def blocks(self, rows: int = WINDOW_ROWS) -> Iterator[np.ndarray]:
-        """All rows in order, at most `rows` at a time: ndarrays of shape (m, d), float32."""
-        for start in range(0, len(self), rows):
-            yield self[start : start + rows]
+    def _name(self) -> Path:
+        """The file, with the output unless that is the first, as `features.open` takes it."""
+        if self.stored.dataset == "features":
+            return self.stored.path
+        return Path(f"{self.stored.path}{SEPARATOR}{id_of(self.stored.dataset)}")
 
     def take(self, rows: np.ndarray) -> FeatureArray:
         """These rows of the array, still unread."""
@@ -106,26 +66,6 @@ class FeatureArray(NDArrayOperatorsMixin):
         chosen = FeatureArray(self.stored, picked)
         chosen._checked = self._checked  # shared: the same blocks of the same file
         return chosen
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("features lie in a file; an array of them is always a copy")
-        whole = self[:]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        if any(isinstance(out, FeatureArray) for out in options.get("out", ())):
-            raise TypeError("the features of a file are read-only; np.asarray(features) is a copy")
-        plain = [np.asarray(x) if isinstance(x, FeatureArray) else x for x in inputs]
-        return getattr(ufunc, method)(*plain, **options)
-
-    def mean(self, axis: Any = None, **options: Any) -> Any:
-        """The mean, as of an ndarray."""
-        return np.asarray(self).mean(axis, **options)
-
-    def std(self, axis: Any = None, **options: Any) -> Any:
-        """The standard deviation, as of an ndarray."""
-        return np.asarray(self).std(axis, **options)
 
     def _read(self, picked: np.ndarray) -> np.ndarray:
         """Rows `picked` of this array: (m, d) float32."""
@@ -139,7 +79,7 @@ class FeatureArray(NDArrayOperatorsMixin):
         target = result if back is None else np.empty((len(unique), self.shape[1]), np.float32)
         with opened(self.stored.path) as h5:
             self._require_same(h5)
-            dataset = h5["features"]
+            dataset = h5[self.stored.dataset]
             window = self._window()
             edges = np.searchsorted(unique, np.arange(0, self.stored.shape[0] + window, window))
             for low, high in pairwise(edges):
@@ -167,38 +107,38 @@ class FeatureArray(NDArrayOperatorsMixin):
         try:
             values = dataset[first:last]
         except OSError as error:  # such as a wrong fletcher32
-            raise damaged(self.stored.path, "features", first, last) from error
+            raise damaged(self.stored.path, self.stored.dataset, first, last) from error
         if unchecked:
             self._check(values, first)
         target[:] = values if len(values) == len(rows) else values[rows - first]
 
     def _check(self, values: np.ndarray, first: int) -> None:
         """Compare whole blocks, the first one starting at row `first`, with their checksums."""
-        path, block = self.stored.path, self.stored.block_rows or 1
+        path, name, block = self.stored.path, self.stored.dataset, self.stored.block_rows or 1
         if self.stored.digests is not None:
             number = first // block
             found = checksums.digests(values, block)
             right = (found == self.stored.digests[number : number + len(found)]).all(axis=1)
             if not right.all():
                 row = first + int(np.argmin(right)) * block
-                raise damaged(path, "features", row, min(row + block, first + len(values)))
+                raise damaged(path, name, row, min(row + block, first + len(values)))
             self._checked[number : number + len(found)] = True
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(wrong):
             raise CacheError(
-                f"{path}: NaN or infinity in the features of row {first + wrong[0]}",
+                f"{path}: NaN or infinity in the {name} of row {first + wrong[0]}",
                 expected="finite numbers",
-                where=f"{path}, features",
+                where=f"{path}, {name}",
                 next="extract again under another name",
             )
 
     def _require_same(self, h5: h5py.File) -> None:
-        path = self.stored.path
-        same_shape = "features" in h5 and h5["features"].shape == self.stored.shape
+        path, name = self.stored.path, self.stored.dataset
+        same_shape = name in h5 and h5[name].shape == self.stored.shape
         if not same_shape or identity_of(h5, path) != self.stored.identity:
             raise CacheError(
                 f"{path} was replaced after it was opened",
                 expected="the file that paths and labels were read from",
                 where=str(path),
-                next=f"open it again: bp.open({str(path)!r})",
+                next=f"open it again: bp.open({str(self._name())!r})",
             )

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import CacheError
 from .atomic import size
+from .locate import SUFFIXES, locate
 
 if TYPE_CHECKING:
     import h5py
@@ -81,10 +82,13 @@ def _damaged(path: Path, error: Exception) -> CacheError:
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names a feature file: by its first bytes, or by its suffix if it is not there."""
-    file = Path(path)
+    """Whether a path names a feature file: by its first bytes, or by its suffix if it is not there.
+
+    ``FILE.h5::ID``, an output of a file, names it too.
+    """
+    file, _ = locate(path)
     if not file.is_file():
-        return file.suffix.lower() in (".h5", ".hdf5")
+        return file.suffix.lower() in SUFFIXES
     with file.open("rb") as opened:
         return opened.read(len(MAGIC)) == MAGIC
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import extras
 from ..errors import InputError
-from .array import WINDOW_ROWS
 from .atomic import replace_atomically
 from .layout import encode_name
+from .lazy import WINDOW_ROWS
 
 if TYPE_CHECKING:
     from .features import Features
@@ -31,6 +31,7 @@ def export(features: Features, path: Path) -> Path:
     Parameters
     ----------
     features : Features
+        Of several outputs the first is written, with its recipe; `Features.output` chooses another.
     path : Path
         ``.csv``: text columns made safe for spreadsheets. ``.parquet``: needs the extra
         ``parquet``. ``.npz``: arrays that load without pickle; keys, classes and recipe too.
@@ -57,7 +58,7 @@ def export(features: Features, path: Path) -> Path:
             expected=", ".join(writers),
             next="choose one of these suffixes",
         )
-    write(features, path)
+    write(features.output(features.outputs[0]), path)
     return path
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import difflib
-import html
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +14,19 @@ from .. import extras
 from ..errors import CacheError
 from ..paths import unescape
 from . import given
-from .array import WINDOW_ROWS, FeatureArray
+from .array import FeatureArray
+from .display import as_html, as_line
 from .layout import Header, Rows
+from .lazy import LazyRows, in_order, take_rows
+from .locate import locate, missing
+from .outputs import SEPARATOR, Layer, alone, choose, output_ids
 from .reading import read
 from .writing import write
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Array = np.ndarray | LazyRows
 
 
 class Features:
@@ -35,9 +38,11 @@ class Features:
     ----------
     header : Header
     rows : Rows
-    features : ndarray or FeatureArray of shape (n, d), float32
+    features : ndarray or LazyRows of shape (n, d), float32
     file : Path, optional
         Where they are stored; None if only in memory.
+    layers : mapping of str to ndarray or LazyRows of shape (n, any d), float32, optional
+        The recipe's further outputs by id, in its order.
 
     Examples
     --------
@@ -50,15 +55,23 @@ class Features:
         self,
         header: Header,
         rows: Rows,
-        features: np.ndarray | FeatureArray,
+        features: Array,
         file: Path | None = None,
+        layers: Mapping[str, Array] | None = None,
     ) -> None:
-        if len(features) != len(rows):
-            raise CacheError(f"rows differ: features {len(features)}, paths {len(rows)}")
         self.header = header
         self.rows = rows
         self.features = features
         self.file = file
+        self.layers = dict(layers or {})
+        for name, array in {"features": features, **self.layers}.items():
+            if len(array) != len(rows):
+                raise CacheError(f"rows differ: {name} {len(array)}, paths {len(rows)}")
+        if list(self.layers) != self.outputs[1:]:
+            raise CacheError(
+                f"the layers are {', '.join(self.layers) or 'none'}",
+                expected=f"those of the recipe: {', '.join(self.outputs[1:]) or 'none'}",
+            )
 
     @classmethod
     def from_arrays(
@@ -152,6 +165,47 @@ class Features:
         return self.rows.keys
 
     @property
+    def views(self) -> np.ndarray:
+        """Which view (tile, augmentation) of its image each row is; 0 = the only one: (n,) int32."""
+        return self.rows.views()
+
+    @property
+    def outputs(self) -> list[str]:
+        """Ids (``node:pooling``) of what is there for each row; `features` is the first."""
+        return output_ids(self.header)
+
+    def output(self, name: str) -> Features:
+        """One output of these rows, as if it were the only one; nothing is read from a file.
+
+        Parameters
+        ----------
+        name : str
+            One of `outputs`, or a node that only one of them has.
+
+        Returns
+        -------
+        Features
+            Its `features`, `recipe` and `fingerprint` are those of the output.
+
+        Raises
+        ------
+        CacheError
+            If there is no such output, or more than one; lists them.
+        """
+        position = choose(self.header.recipe["outputs"], name, str(self.file or ""))
+        array = [self.features, *self.layers.values()][position]
+        return Features(alone(self.header, position), self.rows, array, self.file)
+
+    @property
+    def name(self) -> str:
+        """What `open` takes for these features: the file, and the output if one was chosen."""
+        if self.file is None:
+            return "features in memory"
+        stored = getattr(self.features, "stored", None)
+        chosen = stored and (stored.dataset != "features" or (stored.layers and not self.layers))
+        return f"{self.file}{SEPARATOR}{self.outputs[0]}" if chosen else str(self.file)
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What decides a feature's value, as JSON data."""
         return self.header.recipe
@@ -187,12 +241,12 @@ class Features:
         rows : slice, sequence of int, or boolean mask of shape (n,)
         """
         picked = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        lazy = isinstance(self.features, FeatureArray)
-        features = self.features.take(picked) if lazy else self.features[picked]
-        return Features(self.header, self.rows.take(picked), features, self.file)
+        layers = {name: take_rows(array, picked) for name, array in self.layers.items()}
+        features = take_rows(self.features, picked)
+        return Features(self.header, self.rows.take(picked), features, self.file, layers)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a feature file; its rows are ordered by the bytes of their paths.
+        """Write a feature file with all outputs; its rows are ordered by the bytes of their paths.
 
         Parameters
         ----------
@@ -204,17 +258,19 @@ class Features:
             For `bottleneck_probe.open`.
         """
         order = self.rows.sorted()
-        blocks = (
-            np.asarray(self.features[order[start : start + WINDOW_ROWS]])
-            for start in range(0, len(order), WINDOW_ROWS)
-        )
-        write(Path(path), self.header, self.rows.take(order), blocks)
+        layers = []
+        for position, array in enumerate(self.layers.values(), start=1):
+            header = alone(self.header, position)
+            output = header.recipe["outputs"][0]
+            layers.append(Layer(output, header.fingerprint, in_order(array, order)))
+        rows = self.rows.take(order)
+        write(Path(path), self.header, rows, in_order(self.features, order), layers)
         return Path(path)
 
     def to_pandas(self) -> pd.DataFrame:
         """A data frame: ``path``, ``label``, ``split``, meta columns, then ``f0`` to ``f{d-1}``.
 
-        Needs the extra ``pandas``.
+        Of several outputs it holds the first; `output` chooses another. Needs the extra ``pandas``.
         """
         from .export import columns
 
@@ -226,6 +282,8 @@ class Features:
 
     def to(self, path: str | os.PathLike[str]) -> Path:
         """Export for other programs, by suffix: ``.csv``, ``.parquet`` or ``.npz``.
+
+        Of several outputs the first is written; `output` chooses another.
 
         Parameters
         ----------
@@ -240,34 +298,10 @@ class Features:
         return export(self, Path(path))
 
     def __repr__(self) -> str:
-        return f"<Features {', '.join(f'{name}: {value}' for name, value in self._summary())}>"
+        return as_line(self)
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._summary()
-        )
-        return f"<table><caption>Features</caption>{cells}</table>"
-
-    def _summary(self) -> list[tuple[str, str]]:
-        n, d = self.features.shape
-        count = Counter(self.rows.labels.tolist())
-        # repr, so that a name cannot bring control codes into a terminal.
-        named = [f"{name!r} {count[i]}" for i, name in enumerate(self.classes[:10])]
-        if len(self.classes) > 10:
-            named.append(f"and {len(self.classes) - 10} more")
-        if count[-1]:
-            named.append(f"unlabelled {count[-1]}")
-        splits = Counter(split for split in self.rows.splits if split)
-        parts = [
-            ("shape", f"{n} x {d}"),
-            ("backbone", str(self.recipe.get("backbone", ""))),
-            ("classes", ", ".join(named)),
-            ("splits", ", ".join(f"{name} {splits[name]}" for name in sorted(splits))),
-            ("quarantined", str(len(self.quarantine) or "")),
-            ("file", repr(str(self.file)) if self.file else "only in memory"),
-        ]
-        return [(name, value) for name, value in parts if value]
+        return as_html(self)
 
 
 def open(path: str | os.PathLike[str]) -> Features:
@@ -276,7 +310,8 @@ def open(path: str | os.PathLike[str]) -> Features:
     Parameters
     ----------
     path : str or path-like
-        A feature file (.h5).
+        A feature file (.h5), or ``FILE.h5::ID`` for one output of it alone: an id of
+        `Features.outputs`, or a node that only one of them has.
 
     Returns
     -------
@@ -285,29 +320,15 @@ def open(path: str | os.PathLike[str]) -> Features:
     Raises
     ------
     CacheError
-        If there is no such file, or it is not a sound feature file; says which.
+        If there is no such file, it is not a sound feature file, or has no such output; says which.
     """
-    file = Path(path)
-    if not file.exists():
-        raise _missing(file)
+    file, wanted = locate(path)
+    if not os.path.exists(file):
+        raise missing(file)
     header, rows, stored = read(file)
-    return Features(header, rows, FeatureArray(stored), file)
-
-
-def _missing(file: Path) -> CacheError:
-    """The error for a file that is not there, with names that are near to it."""
-    try:
-        there = [entry.name for entry in file.parent.iterdir() if entry.suffix in (".h5", ".hdf5")]
-    except OSError:
-        return CacheError(f"{file}: there is no folder {file.parent}", where=str(file))
-    near = difflib.get_close_matches(file.name, there, n=3, cutoff=0.5)
-    found = f"did you mean {' or '.join(str(file.with_name(name)) for name in near)}?"
-    return CacheError(
-        f"{file} does not exist",
-        expected="a feature file (.h5)",
-        where=str(file.parent),
-        next=found if near else f"`bottleneck extract IMAGES -o {file}` makes it",
-    )
+    layers = {name: FeatureArray(layer) for name, layer in stored.layers.items()}
+    whole = Features(header, rows, FeatureArray(stored), file, layers)
+    return whole if wanted is None else whole.output(wanted)
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:

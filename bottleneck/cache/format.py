@@ -4,6 +4,7 @@ The specification is ``cache/README.md``; `layout` has the names, `writing` and 
 """
 
 from .layout import FORMAT, FORMAT_VERSION, SPLITS, STORES, Header, Rows
+from .outputs import Layer
 from .reading import Stored, read, read_header
 from .writing import write
 
@@ -13,6 +14,7 @@ __all__ = [
     "SPLITS",
     "STORES",
     "Header",
+    "Layer",
     "Rows",
     "Stored",
     "read",

@@ -40,7 +40,11 @@ def arrays(
         meta={str(name): _meta(values, n, str(name)) for name, values in (meta or {}).items()},
     )
     told = recipe if recipe is not None else {"modality": "array", "dim": d}
-    whole = {**told, "outputs": told.get("outputs") or [OUTPUT]}
+    outputs = told.get("outputs") or [OUTPUT]
+    if not isinstance(outputs, list) or not isinstance(outputs[0], dict):
+        raise InputError(f"the recipe's outputs are {outputs!r}", expected="a list of dicts")
+    # X is one output, whatever else the recipe was for.
+    whole = {**told, "outputs": outputs[:1]}
     header = Header(whole, {}, fingerprint(whole, whole["outputs"][0]))
     return header, rows, features
 

@@ -1,24 +1,35 @@
-"""Several features to one: `join` puts rows below each other, `concat` columns side by side."""
+"""Several features to one: `join` puts rows below each other, `concat` columns side by side.
+
+Both are about the first output of each; ``FILE.h5::ID`` makes another one the first.
+"""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import CacheError, RecipeError
 from ..recipe import differences, fingerprint
+from ..reporter import Reporter
 from .features import Features
 from .layout import Column, Header, Rows
+from .lazy import GatheredRows
+from .outputs import SEPARATOR, alone, output_ids
 
 
-def join(several: Sequence[Features]) -> Features:
-    """All rows of several features of one recipe, kept in memory.
+def join(several: Sequence[Features], reporter: Reporter | None = None) -> Features:
+    """All rows of several features of one recipe; those of the first output are kept in memory.
 
     Parameters
     ----------
     several : sequence of Features
+        Of one fingerprint: that of the first output. Further outputs that all of them have are
+        kept, in the order of the first one, and read when they are asked for; others are left out.
+    reporter : Reporter, optional
+        Gets a note that names the outputs that are left out.
 
     Returns
     -------
@@ -37,9 +48,18 @@ def join(several: Sequence[Features]) -> Features:
         If one row has two labels or two splits.
     """
     first = several[0]
+    header = alone(first.header, 0)
     for other in several[1:]:
         if other.fingerprint != first.fingerprint:
             raise _differ(first, other)
+        if other.features.shape[1] != first.features.shape[1]:
+            raise CacheError(
+                f"features of one recipe have d = {first.features.shape[1]} in {first.name}, "
+                f"d = {other.features.shape[1]} in {other.name}",
+                expected="one length",
+                where=f"{first.name} and {other.name}",
+                next="extract the images of one of the two again, under another name",
+            )
     if len(several) == 1:
         return first
     roots = [part.root for part in several]
@@ -64,9 +84,30 @@ def join(several: Sequence[Features]) -> Features:
                     continue
             chosen[identity] = (part_number, row)
             newest[identity[:2]] = identity
-    return _gather(
-        several, chosen, classes, Header(first.recipe, first.environment, first.fingerprint, root)
-    )
+    header = Header(header.recipe, first.environment, first.fingerprint, root)
+    return _gather(several, chosen, classes, _with_common(several, header, reporter))
+
+
+def _with_common(several: Sequence[Features], header: Header, reporter: Reporter | None) -> Header:
+    """The header with the further outputs that all of `several` have; a note names the others."""
+    further = [
+        {
+            name: (output, array.shape[1])
+            for (name, array), output in zip(
+                part.layers.items(), part.recipe["outputs"][1:], strict=True
+            )
+        }
+        for part in several
+    ]
+    kept = [name for name, told in further[0].items() if all(p.get(name) == told for p in further)]
+    left_out = [name for name in dict.fromkeys(n for p in further for n in p) if name not in kept]
+    if left_out and reporter is not None:
+        reporter.note(
+            f"outputs that not all of the {len(several)} files have are left out: "
+            f"{', '.join(left_out)}"
+        )
+    outputs = [header.recipe["outputs"][0], *(further[0][name][0] for name in kept)]
+    return replace(header, recipe={**header.recipe, "outputs": outputs})
 
 
 def _known(part: Features, row: int) -> int:
@@ -143,7 +184,12 @@ def _gather(
         view=views if views.any() else None,
         quarantine=sorted({entry for part in several for entry in part.quarantine}),
     )
-    return Features(header, rows, features)
+    origin = np.array(places, np.intp).reshape(-1, 2)
+    layers = {
+        name: GatheredRows([part.layers[name] for part in several], origin[:, 0], origin[:, 1])
+        for name in output_ids(header)[1:]
+    }
+    return Features(header, rows, features, layers=layers)
 
 
 def _meta(several: Sequence[Features], places: list[tuple[int, int]], name: str) -> Column:
@@ -156,14 +202,23 @@ def _meta(several: Sequence[Features], places: list[tuple[int, int]], name: str)
 
 
 def _differ(a: Features, b: Features) -> RecipeError:
-    names = [str(part.file or "features in memory") for part in (a, b)]
-    fields = ", ".join(field for field, _, _ in differences(a.recipe, b.recipe))
+    recipes = [alone(part.header, 0).recipe for part in (a, b)]
+    fields = ", ".join(field for field, _, _ in differences(*recipes))
+    hint = (
+        f"`bottleneck compare {a.name} {b.name}` scores them side by side; "
+        "--concat joins their columns by key"
+    )
+    for here, other in ((b, a), (a, b)):
+        same = [
+            name for name in other.outputs if other.output(name).fingerprint == here.fingerprint
+        ]
+        if same and other.file is not None:
+            hint = f"{other.file}{SEPARATOR}{same[0]} is what {here.name} holds"
     return RecipeError(
-        f"{names[0]} and {names[1]} hold features of different recipes; differs: {fields}",
+        f"{a.name} and {b.name} hold features of different recipes; differs: {fields}",
         expected="one recipe, to join their rows",
-        where=" and ".join(names),
-        next=f"`bottleneck compare {names[0]} {names[1]}` scores them side by side; "
-        "--concat joins their columns by key",
+        where=f"{a.name} and {b.name}",
+        next=hint,
     )
 
 
@@ -173,13 +228,14 @@ def concat(several: Sequence[Features]) -> Features:
     Parameters
     ----------
     several : sequence of Features
-        Usually of different backbones, over the same images.
+        Usually of different backbones or layers, over the same images. Of each the first output is
+        taken; ``FILE.h5::ID`` names another one.
 
     Returns
     -------
     Features
-        Rows, paths and labels of the first; features (n, d1 + d2 + ...), in memory. Its recipe
-        lists those it was made of.
+        Rows, paths and labels of the first; features (n, d1 + d2 + ...), in memory, as the only
+        output. Its recipe lists those it was made of.
 
     Raises
     ------
@@ -200,17 +256,17 @@ def concat(several: Sequence[Features]) -> Features:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise CacheError(
-                f"{part.file} lacks {len(missing)} of {len(first)} images of {first.file}, such as "
+                f"{part.name} lacks {len(missing)} of {len(first)} images of {first.name}, such as "
                 f"{first.rows.paths[missing[0]]}",
                 expected="features of the same images in each file",
-                where=str(part.file),
+                where=part.name,
                 next="extract the same IMAGES into both",
             )
         parts.append(part.features[rows])
     outputs = [{"node": "concat", "pooling": "none"}]
     recipe = {
         "modality": first.recipe.get("modality", "image"),
-        "concat": [part.recipe for part in several],
+        "concat": [alone(part.header, 0).recipe for part in several],
         "outputs": outputs,
     }
     header = Header(recipe, {}, fingerprint(recipe, outputs[0]), first.root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from .._version import __version__
 from ..errors import CacheError
 from ..recipe import canonical_json
 from . import checksums
-from .atomic import replace_atomically, require_space
+from .atomic import replace_atomically
+from .blocks import Blocks
 from .layout import (
     ATTRIBUTES,
     FORMAT,
@@ -23,16 +24,19 @@ from .layout import (
     Rows,
     encode_name,
 )
+from .outputs import Layer, dataset_of, output_id, require_layers, require_outputs
 
 if TYPE_CHECKING:
     import h5py
 
-# A write of 1 MB or more runs at the disk's speed, and what lies in memory stays small for any d.
-BLOCK_ROWS = 4096
-BLOCK_BYTES = 32 << 20
 
-
-def write(path: str | Path, header: Header, rows: Rows, blocks: Iterable[np.ndarray]) -> None:
+def write(
+    path: str | Path,
+    header: Header,
+    rows: Rows,
+    blocks: Iterable[np.ndarray],
+    layers: Sequence[Layer] = (),
+) -> None:
     """Write a feature file, which replaces `path` once it is whole.
 
     Parameters
@@ -44,12 +48,16 @@ def write(path: str | Path, header: Header, rows: Rows, blocks: Iterable[np.ndar
         Ordered by the bytes of the path, then by view (`Rows.sorted`), with n at least 1.
     blocks : iterable of ndarray of shape (m, d), float32
         Features in the order of `rows`, in pieces of any m; only one piece is held in memory.
+    layers : sequence of Layer, optional
+        The recipe's further outputs, in its order. Their blocks are asked for one layer after the
+        other, when all of `blocks` is written.
 
     Raises
     ------
     CacheError
         If columns and features do not fit together, a feature is NaN, infinite or too large for
-        float16, or the file cannot be written. `path` is then as it was before.
+        float16, the layers are not those of the recipe, or the file cannot be written. `path` is
+        then as it was before.
 
     Notes
     -----
@@ -57,101 +65,44 @@ def write(path: str | Path, header: Header, rows: Rows, blocks: Iterable[np.ndar
     """
     where = str(path)
     header.require_sound(where)
+    require_outputs(header, where)
+    require_layers(header, layers, where)
     rows.require_sound(where)
     _require_order(rows, where)
-    pieces = iter(blocks)
-    first = next((piece for piece in pieces if len(piece)), None)
-    if first is None or not len(rows):
-        raise CacheError("no row to write", expected="at least one feature", where=where)
-    n, d = len(rows), first.shape[1]
-    dtype = STORES[header.store]
-    require_space(Path(path).absolute().parent, n * (d * dtype.itemsize + 64))
+    # Asked for its first block now: a disk that is too small is told before a file is begun. What a
+    # layer needs is known when its own first block is there; to ask them all would hold them all.
+    features = Blocks(blocks, len(rows), STORES[header.store], "features", where)
 
     import h5py
 
     with replace_atomically(path) as file, h5py.File(file, "w") as h5:
         sums = _Sums(h5)
         _write_attributes(h5, header, sums)
-        # Never filled: every row is written below, and zeros first would double the writing.
-        dataset = h5.create_dataset("features", (n, d), dtype, fill_time="never")
-        rows_at_once = _rows_at_once(d)
-        stored: list[np.ndarray] = []
-        start = 0
-        for block in _regroup(first, pieces, rows_at_once, n, where):
-            narrow = _store(block, dtype, start, where)
-            dataset[start : start + len(block)] = narrow
-            stored.append(checksums.digests(narrow, checksums.FEATURE_ROWS))
-            start += len(block)
-        if start != n:
-            raise CacheError(f"rows differ: features {start}, keys {n}", where=where)
-        sums.add("features", np.concatenate(stored), checksums.FEATURE_ROWS)
+        _write_features(h5, features, sums)
         _write_rows(h5, rows, sums, where)
+        for layer in layers:
+            name = dataset_of(output_id(layer.output))
+            values = Blocks(layer.blocks, len(rows), STORES[header.store], name, where)
+            dataset = _write_features(h5, values, sums)
+            for told in ("node", "pooling"):
+                text = encode_text([layer.output[told]], f"{name}, {told}")[0]
+                dataset.attrs[told] = text.decode()
+            dataset.attrs["fingerprint"] = layer.fingerprint
         sums.write()
 
 
-def _rows_at_once(d: int) -> int:
-    """Rows in one write: whole blocks of checksums, so that none has to be put together again."""
-    fitting = BLOCK_BYTES // (4 * max(d, 1)) // checksums.FEATURE_ROWS * checksums.FEATURE_ROWS
-    return int(min(max(fitting, checksums.FEATURE_ROWS), BLOCK_ROWS))
-
-
-def _regroup(
-    first: np.ndarray, rest: Iterator[np.ndarray], size: int, n: int, where: str
-) -> Iterator[np.ndarray]:
-    """The same rows in blocks of exactly `size` rows (the last one shorter), float32.
-
-    The yielded array is used again for the next block.
-    """
-    d = first.shape[1]
-    buffer = np.empty((min(size, n), d), np.float32)
-    filled = done = 0
-    piece: np.ndarray | None = first
-    while piece is not None:
-        if piece.ndim != 2 or piece.shape[1] != d:
-            raise CacheError(f"features are {piece.shape}", expected=f"(m, {d})", where=where)
-        if done + filled + len(piece) > n:
-            raise CacheError(f"rows differ: features over {n}, keys {n}", where=where)
-        while len(piece):
-            step = min(len(piece), len(buffer) - filled)
-            buffer[filled : filled + step] = piece[:step]
-            filled, piece = filled + step, piece[step:]
-            if filled == len(buffer):
-                yield buffer
-                done, filled = done + filled, 0
-        piece = next(rest, None)
-    if filled:
-        yield buffer[:filled]
-
-
-def _store(block: np.ndarray, dtype: np.dtype, start: int, where: str) -> np.ndarray:
-    """`block` in the type of the file; every value finite, or a CacheError naming rows."""
-    wrong = start + np.flatnonzero(~np.isfinite(block).all(axis=1))
-    if len(wrong):
-        raise CacheError(
-            f"NaN or infinity in the features of {_listed(wrong)}",
-            expected="finite numbers",
-            where=f"{where}, features",
-            next="try --precision fp32 or another engine; these images give no usable feature",
-        )
-    with np.errstate(over="ignore"):  # told below, by row
-        narrow = block.astype(dtype, copy=False)
-    wrong = start + np.flatnonzero(~np.isfinite(narrow).all(axis=1))
-    if len(wrong):
-        largest = float(np.abs(block).max())
-        raise CacheError(
-            f"float16 cannot hold the features of {_listed(wrong)}: up to {largest:.6g}",
-            expected="at most 65504",
-            where=f"{where}, features",
-            next="leave --store float16 out",
-        )
-    return narrow
-
-
-def _listed(rows: np.ndarray) -> str:
-    """Row numbers in words, five at most."""
-    shown = ", ".join(map(str, rows[:5].tolist()))
-    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
+def _write_features(h5: h5py.File, blocks: Blocks, sums: _Sums) -> h5py.Dataset:
+    """A dataset of the rows of all `blocks`, with its digests."""
+    # Never filled: every row is written below, and zeros first would double the writing.
+    dataset = h5.create_dataset(blocks.name, (blocks.n, blocks.d), blocks.dtype, fill_time="never")
+    digests: list[np.ndarray] = []
+    start = 0
+    for block in blocks:
+        dataset[start : start + len(block)] = block
+        digests.append(checksums.digests(block, checksums.FEATURE_ROWS))
+        start += len(block)
+    sums.add(blocks.name, np.concatenate(digests), checksums.FEATURE_ROWS)
+    return dataset
 
 
 def _require_order(rows: Rows, where: str) -> None:
@@ -162,7 +113,7 @@ def _require_order(rows: Rows, where: str) -> None:
             same = rows.paths[row] == rows.paths[row - 1]
             raise CacheError(
                 f"row {row} ({rows.paths[row]!r}) {'stands twice' if same else 'is out of order'}",
-                expected="each path once, ordered by its bytes",
+                expected="each path once per view, ordered by its bytes, then by view",
                 where=where,
             )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bottleneck_probe.cache.format import Header, Rows, write
+from bottleneck_probe.cache.format import Header, Layer, Rows, write
 from bottleneck_probe.recipe import fingerprint
 
 RECIPE = {
@@ -50,6 +50,41 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, np.ndarray, Rows]]:
         return path, features, rows
 
     return write_one
+
+
+# d of each further output. The second has all that HDF5 would take for something else.
+LAYERS = {("layer3", "avg"): 4, ("/stem/./Relu%:0", "2x2"): 12, ("layer3", "max"): 1}
+OUTPUTS = [{"node": node, "pooling": pooling} for node, pooling in LAYERS]
+
+
+def make_layers(n: int, seed: int = 0) -> tuple[dict, dict[str, np.ndarray], list[Layer]]:
+    """A recipe of four outputs, the values of all of them by id, and three layers to write."""
+    recipe = {**RECIPE, "outputs": [*RECIPE["outputs"], *OUTPUTS]}
+    values = {"penultimate:none": make_features(n, seed=seed)}
+    layers = []
+    for number, (output, d) in enumerate(zip(OUTPUTS, LAYERS.values(), strict=True), start=1):
+        array = make_features(n, d, seed=seed + number)
+        values[f"{output['node']}:{output['pooling']}"] = array
+        layers.append(Layer(output, fingerprint(recipe, output), [array]))
+    return recipe, values, layers
+
+
+@pytest.fixture
+def layered(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, np.ndarray], Rows]]:
+    """Writes a feature file of n rows and four outputs; gives path, values by id, and rows."""
+
+    def write_one(n: int = 100, name: str = "ants.h5", seed: int = 0, **changes):
+        recipe, values, layers = make_layers(n, seed)
+        path, rows = tmp_path / name, make_rows(n, seed)
+        write(path, make_header(recipe, **changes), rows, [values["penultimate:none"]], layers)
+        return path, values, rows
+
+    return write_one
+
+
+@pytest.fixture
+def layers() -> Callable[..., tuple[dict, dict[str, np.ndarray], list[Layer]]]:
+    return make_layers
 
 
 @pytest.fixture

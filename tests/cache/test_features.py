@@ -75,6 +75,24 @@ def test_a_subset_stays_aligned(written):
         assert part.classes == rows.classes
 
 
+def test_views_are_rows_that_stay_with_their_image(header, rows, features, tmp_path):
+    table, X = rows(6), features(6)
+    table.paths = [table.paths[i // 3] for i in range(6)]
+    table.view = np.array([0, 1, 2] * 2, np.int32)
+    tiles = bp.Features(header(), table, X)
+    mixed = tiles.subset([4, 2, 0, 5, 1, 3])
+    assert mixed.views.tolist() == [1, 2, 0, 2, 1, 0]
+    found = bp.open(mixed.save(tmp_path / "x.h5"))
+    assert found.views.tolist() == [0, 1, 2, 0, 1, 2]
+    assert found.views.dtype == np.int32
+    np.testing.assert_array_equal(found.features, X)
+    assert found.to_pandas()["view"].tolist() == [0, 1, 2, 0, 1, 2]
+    single = own()
+    assert single.views.tolist() == [0, 0, 0, 0]
+    assert single.views.dtype == np.int32
+    assert "view" not in single.to_pandas()
+
+
 def test_arrays_of_ones_own_keep_their_order():
     found = own(splits=["train", "", "val", "test"], meta={"price": [1, 2, 3, 4], "who": "abcd"})
     np.testing.assert_array_equal(found.features, np.arange(12).reshape(4, 3))

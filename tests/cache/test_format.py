@@ -83,6 +83,11 @@ def test_views_of_one_image_are_rows_of_one_path(tmp_path, header, features):
     table.view = np.array([0, 1, 0], np.int32)
     write(tmp_path / "x.h5", header(), table, [features(3)])
     assert read(tmp_path / "x.h5")[1].view.tolist() == [0, 1, 0]
+    for wrong, words in (([0, 0, 0], "stands twice"), ([1, 0, 0], "stands twice")):
+        table.view = np.array(wrong, np.int32)
+        with pytest.raises(CacheError, match=words) as caught:
+            write(tmp_path / "y.h5", header(), table, [features(3)])
+        assert caught.value.expected.startswith("each path once per view")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -6,14 +6,20 @@ from bottleneck_probe.cache.format import Header, Rows
 from bottleneck_probe.cache.joining import concat, join
 from bottleneck_probe.errors import CacheError, RecipeError
 from bottleneck_probe.recipe import fingerprint
+from bottleneck_probe.reporter import Silent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 RECIPE = {"backbone": "x", "outputs": [{"node": "penultimate", "pooling": "none"}]}
+LAYER3, LAYER2 = ({"node": node, "pooling": "avg"} for node in ("layer3", "layer2"))
 
 
-def make(items, root="/a", recipe=RECIPE, d=2, meta=None, **changes):
-    """Features from {path: (image number, label)}; equal numbers are equal images."""
+def make(items, root="/a", recipe=RECIPE, d=2, meta=None, layers=(), **changes):
+    """Features from {path: (image number, label)}; equal numbers are equal images.
+
+    Each layer has length 3, and as values the image's number plus 100 times its place.
+    """
+    recipe = {**recipe, "outputs": [*recipe["outputs"], *layers]}
     numbers = [number for number, _ in items.values()]
     classes = sorted({label for _, label in items.values() if label})
     rows = Rows(
@@ -26,7 +32,12 @@ def make(items, root="/a", recipe=RECIPE, d=2, meta=None, **changes):
         **changes,
     )
     X = np.array([[number] * d for number in numbers], np.float32).reshape(-1, d)
-    return Features(Header(recipe, {}, fingerprint(recipe, recipe["outputs"][0]), root), rows, X)
+    header = Header(recipe, {}, fingerprint(recipe, recipe["outputs"][0]), root)
+    further = {
+        f"{layer['node']}:{layer['pooling']}": X[:, [0, 0, 0]] + (100 if layer is LAYER3 else 200)
+        for layer in layers
+    }
+    return Features(header, rows, X, layers=further)
 
 
 def table(features):
@@ -100,6 +111,97 @@ def test_different_recipes_are_never_joined():
     assert "--concat" in caught.value.next
 
 
+def test_outputs_that_all_files_have_are_joined_and_the_others_named(tmp_path):
+    a = make({"1": (1, "bee"), "3": (3, "ant")}, layers=[LAYER2, LAYER3])
+    b = make({"0": (4, "ant"), "2": (2, "bee")}, layers=[LAYER3])
+    reporter = Silent()
+    for both in (join([a, b], reporter), join([b, a])):
+        assert both.outputs == ["penultimate:none", "layer3:avg"]
+        assert both.fingerprint == a.fingerprint
+        assert both.recipe == b.recipe
+        assert both.features[:, 0].tolist() == [4, 1, 2, 3]
+        layer = both.output("layer3")
+        assert layer.fingerprint == b.output("layer3").fingerprint
+        np.testing.assert_array_equal(layer.features, both.features[:, [0, 0, 0]] + 100)
+        part = both.subset([3, 0])
+        assert part.output("layer3").features[:, 0].tolist() == [103, 104]
+        saved = bp.open(both.save(tmp_path / "x.h5"))
+        np.testing.assert_array_equal(saved.output("layer3").features, layer.features[:])
+    assert reporter.notes == ["outputs that not all of the 2 files have are left out: layer2:avg"]
+    assert join([a]).outputs == a.outputs
+
+
+def test_outputs_of_files_on_disk_are_joined_without_being_read(tmp_path):
+    files = [
+        bp.open(make(items, layers=[LAYER3]).save(tmp_path / name))
+        for name, items in (("a.h5", {"1": (1, "bee")}), ("b.h5", {"2": (2, "bee")}))
+    ]
+    both = join(files)
+    (tmp_path / "b.h5").unlink()
+    assert both.features[:, 0].tolist() == [1, 2]
+    layer = both.output("layer3").features
+    assert layer[0].tolist() == [101, 101, 101]
+    with pytest.raises(CacheError):
+        layer[1]
+
+
+def test_the_first_outputs_are_joined_and_another_order_is_told(tmp_path):
+    a = make({"1": (1, "bee")}, layers=[LAYER3])
+    reversed_recipe = {**RECIPE, "outputs": [LAYER3, *RECIPE["outputs"]]}
+    header = Header(reversed_recipe, {}, fingerprint(reversed_recipe, LAYER3), "/a")
+    first = a.output("layer3").features
+    b = Features(header, a.rows, first, layers={"penultimate:none": a.features})
+    b = bp.open(b.save(tmp_path / "b.h5"))
+    with pytest.raises(
+        RecipeError, match=r"differs: outputs\.0\.node, outputs\.0\.pooling\n"
+    ) as caught:
+        join([a, b])
+    assert f"{tmp_path / 'b.h5'}::penultimate:none is what" in caught.value.next
+    assert len(join([a, b.output("penultimate")])) == 1
+    with pytest.raises(RecipeError):
+        join([a.output("layer3"), a.output("penultimate")])
+
+
+def test_one_recipe_of_two_lengths_is_an_error_and_no_traceback():
+    with pytest.raises(CacheError, match="d = 2 in features in memory, d = 3"):
+        join([make({"1": (1, "bee")}, d=2), make({"2": (1, "bee")}, d=3)])
+
+
+def test_a_layer_of_another_length_or_recipe_is_not_joined():
+    a = make({"1": (1, "bee")}, layers=[LAYER3])
+    b = make({"2": (2, "bee")}, layers=[LAYER3])
+    b.layers["layer3:avg"] = b.layers["layer3:avg"][:, :2]
+    assert join([a, b]).outputs == ["penultimate:none"]
+    c = make({"2": (2, "bee")}, layers=[{**LAYER3, "p": 3}])
+    assert join([a, c]).outputs == ["penultimate:none"]
+
+
+VIEWS = st.dictionaries(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 2)), st.integers(0, 9), min_size=1, max_size=9
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(VIEWS, min_size=2, max_size=3))
+def test_a_row_is_its_path_and_view(tables):
+    """Joined, every (path, view) stands once, with what the last of the files says of it."""
+
+    def make_views(t):
+        ordered = sorted(t.items())
+        made = make({i: (number, None) for i, (_, number) in enumerate(ordered)}, layers=[LAYER3])
+        made.rows.paths = [path for (path, _), _ in ordered]
+        made.rows.view = np.array([view for (_, view), _ in ordered], np.int32)
+        return made
+
+    both = join([make_views(t) for t in tables])
+    merged = sorted({place: number for t in tables for place, number in t.items()}.items())
+    places = list(zip(both.paths, both.views.tolist(), strict=True))
+    assert places == [place for place, _ in merged]
+    assert both.views.dtype == np.int32
+    assert both.features[:, 0].tolist() == [number for _, number in merged]
+    assert both.output("layer3").features[:, 2].tolist() == [100 + number for _, number in merged]
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(
@@ -127,3 +229,22 @@ def test_concat_joins_columns_by_key_whatever_the_names():
     assert wide.fingerprint != concat([b.subset([0, 2]), a]).fingerprint
     with pytest.raises(CacheError, match=r"lacks 1 of 3 images .* y"):
         concat([b, a])
+
+
+def test_columns_of_chosen_outputs_are_joined_whatever_else_a_file_has():
+    a = make({"1": (1, "bee"), "2": (2, "ant")}, layers=[LAYER2, LAYER3])
+    plain = make({"1": (1, "bee"), "2": (2, "ant")})
+    wide = concat([a, a.output("layer3")])
+    np.testing.assert_array_equal(wide.features, [[1, 1, 101, 101, 101], [2, 2, 102, 102, 102]])
+    assert wide.outputs == ["concat:none"]
+    assert wide.fingerprint == concat([plain, a.output("layer3")]).fingerprint
+    assert wide.fingerprint != concat([plain, a.output("layer2")]).fingerprint
+
+
+def test_columns_of_views_are_joined_view_by_view():
+    items = {0: (1, None), 1: (1, None)}
+    a, b = (make(items, view=np.array(views, np.int32)) for views in ([0, 1], [1, 0]))
+    b.features[:, 0] = [71, 70]
+    assert concat([a, b]).features[:, 2].tolist() == [70, 71]
+    with pytest.raises(CacheError, match="lacks 1 of 2"):
+        concat([a, b.subset([0])])

@@ -79,3 +79,46 @@ def test_the_fingerprint_is_that_of_the_specification(written):
         recipe["output"] = recipe.pop("outputs")[0]
         text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         assert f.attrs["fingerprint"] == blake3(text.encode()).hexdigest()
+
+
+def test_layers_are_those_of_the_specification(layered):
+    """Fingerprint, name, attributes, type and checksums, all worked out from the text alone."""
+    path, values, _ = layered(n=100)
+    with h5py.File(path) as f:
+        recipe = json.loads(f.attrs["recipe"])
+        outputs = recipe.pop("outputs")
+        assert len(f["layers"]) == len(outputs) - 1
+        for output in outputs[1:]:
+            name = f"{output['node']}:{output['pooling']}"
+            link = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+            layer = f["layers"][link]
+            assert layer.shape[0] == f["features"].shape[0]
+            assert layer.dtype == f["features"].dtype
+            assert (layer.attrs["node"], layer.attrs["pooling"]) == tuple(output.values())
+            whole = {**recipe, "output": output}
+            text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            assert layer.attrs["fingerprint"] == blake3(text.encode()).hexdigest()
+            np.testing.assert_array_equal(layer[:], values[name])
+            sums = f["checksums"][f"layers/{link}"]
+            size = int(sums.attrs["rows"])
+            for i, digest in enumerate(sums[:]):
+                block = layer[i * size : (i + 1) * size]
+                assert blake3(block.tobytes()).digest() == digest.tobytes()
+        sums = {}
+        f["checksums"].visititems(
+            lambda name, item: sums.update({name: item[:]}) if hasattr(item, "shape") else None
+        )
+        joined = b"".join(
+            name.encode() + b"\0" + sums[name].tobytes() for name in sorted(sums, key=str.encode)
+        )
+        assert f["checksums"].attrs["content"] == blake3(joined).hexdigest()
+
+
+def test_the_example_in_the_specification_reads_layers(layered, monkeypatch):
+    path, values, _ = layered(name="photos-resnet50.h5")
+    monkeypatch.chdir(path.parent)
+    names: dict = {}
+    exec(re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)[1], names)
+    assert set(names["layers"]) == set(values) - {"penultimate:none"}
+    for name, X in names["layers"].items():
+        np.testing.assert_array_equal(X, values[name])

@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from bottleneck_probe.cache import sealed as sealed_shards
 from bottleneck_probe.cache import shards
-from bottleneck_probe.cache.shards import Shards, discard, load, take
+from bottleneck_probe.cache.shards import Shards, discard, discard_all, load, load_all, take
 from bottleneck_probe.errors import CacheError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +137,83 @@ def test_shards_of_another_recipe_are_named_and_never_merged(tmp_path):
         f"{tmp_path} also holds 7 finished rows of recipe cdcdcd, not of ababab; they are not used"
     ]
     assert other.exists()
+
+
+def test_the_outputs_of_one_run_lie_side_by_side(tmp_path, monkeypatch):
+    """One folder, a fingerprint for each output; every file is hashed once, none is foreign."""
+    first, second, third = ("ab" * 32, "cd" * 32, "ef" * 32)
+    sealed(tmp_path, fingerprint=first)
+    sealed(tmp_path, d=2, seed=1, fingerprint=second)
+    sealed(tmp_path, d=2, seed=2, fingerprint=second)
+    hashed = []
+    torn = sealed_shards._torn
+    monkeypatch.setattr(sealed_shards, "_torn", lambda path: hashed.append(path) or torn(path))
+    found, notes = load_all(tmp_path, [first, second, third])
+    assert notes == []
+    assert len(hashed) == len(set(hashed)) == 3
+    assert list(found) == [first, second, third]
+    assert set(found[first]) == {key.tobytes() for key in keys(10)}
+    assert set(found[second]) == {key.tobytes() for seed in (1, 2) for key in keys(10, seed)}
+    assert found[third] == {}
+    wanted = [key.tobytes() for key in keys(10, 2)]
+    np.testing.assert_array_equal(take(found[second], wanted), some(10, 2, 2))
+    index, notes = load(tmp_path, first, siblings=[second])
+    assert notes == []
+    assert set(index) == set(found[first])
+    other = load_all(tmp_path, [first, third])[1]
+    assert other == [
+        f"{tmp_path} also holds 20 finished rows of recipe cdcdcd, not of ababab or efefef; "
+        "they are not used"
+    ]
+    assert "not of ababab;" in load(tmp_path, first, siblings=[third])[1][0]
+
+
+def test_a_key_has_a_feature_for_each_output(tmp_path):
+    first, second = "ab" * 32, "cd" * 32
+    writers = [Shards(tmp_path, name) for name in (first, second)]
+    for d, writer in enumerate(writers, start=1):
+        writer.append(keys(5), some(5, d, d))
+        writer.seal()
+    found, _ = load_all(tmp_path, [first, second])
+    wanted = [key.tobytes() for key in keys(5)]
+    for d, name in enumerate((first, second), start=1):
+        np.testing.assert_array_equal(take(found[name], wanted), some(5, d, d))
+
+
+def test_all_outputs_are_discarded_together_and_nothing_else(tmp_path):
+    parts = tmp_path / "x.h5.parts"
+    names = ["ab" * 32, "cd" * 32, "ef" * 32]
+    files = [sealed(parts, seed=seed, fingerprint=name) for seed, name in enumerate(names)]
+    discard_all(parts, names[:2])
+    assert list(parts.iterdir()) == files[2:]
+    discard_all(parts, names)
+    assert not parts.exists()
+    discard_all(parts, names)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h5: h5.__delitem__("features"),
+        lambda h5: h5.attrs.__delitem__("fingerprint"),
+        lambda h5: h5.attrs.__setitem__("recipe", "{"),
+        lambda h5: (h5.__delitem__("keys"), h5.create_dataset("keys", data=keys(9))),
+        lambda h5: (h5.__delitem__("keys"), h5.create_dataset("keys", data=some(10, 32))),
+        lambda h5: (h5.__delitem__("features"), h5.create_dataset("features", data=some(10)[0])),
+    ],
+    ids=["features", "fingerprint", "recipe", "rows", "type", "axes"],
+)
+def test_a_shard_that_lacks_something_is_set_aside_though_its_name_is_right(tmp_path, change):
+    import h5py
+
+    path = sealed(tmp_path)
+    with h5py.File(path, "r+") as h5:
+        change(h5)
+    path.rename(tmp_path / f"{sealed_shards.name_of(path.read_bytes())}.h5")
+    index, notes = load(tmp_path, FINGERPRINT)
+    assert index == {}
+    assert len(notes) == 1
+    assert "set aside" in notes[0]
 
 
 def test_a_shard_tells_the_recipe_and_environment_of_its_run(tmp_path):

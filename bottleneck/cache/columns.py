@@ -1,0 +1,112 @@
+"""The columns of a feature file: their types and lengths, and their values as `Rows`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CacheError
+from .layout import STORES, Rows, decode_name, require_equal_counts
+from .verify import verify
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def require_columns(h5: h5py.File, path: Path) -> tuple[int, int]:
+    """Raise a CacheError if a required dataset is missing, or any has a wrong type or length."""
+    import h5py
+
+    wanted = {"features": 2, "keys": 2, "paths": 1, "labels": 1, "splits": 1, "classes": 1}
+    # `Group.get` and `in` follow nothing outside: the links have been looked at.
+    missing = [name for name in wanted if not isinstance(h5.get(name), h5py.Dataset)]
+    if missing:
+        raise CacheError(
+            f"{path} lacks {', '.join(missing)}",
+            expected="a feature file, made by `bottleneck extract`",
+            where=str(path),
+        )
+    types = {"keys": "|u1", "labels": "<i4", "view": "<i4"}
+    columns = {name: h5[name] for name in wanted if name != "classes"}
+    columns |= {"view": h5["view"]} if isinstance(h5.get("view"), h5py.Dataset) else {}
+    columns |= _meta(h5)
+    for name, dataset in {**columns, "classes": h5["classes"]}.items():
+        dtype = types.get(name)
+        if name == "features":
+            right = dataset.dtype.newbyteorder("<") in STORES.values()
+        elif dtype:
+            right = dataset.dtype.newbyteorder("<") == np.dtype(dtype)
+        else:
+            right = is_text(dataset) or (
+                name.startswith("meta/") and dataset.dtype.newbyteorder("<") == np.dtype("<f8")
+            )
+        if not right or dataset.ndim != wanted.get(name, 1):
+            raise wrong_type(dataset, name, path)
+    require_equal_counts({name: len(dataset) for name, dataset in columns.items()}, str(path))
+    if h5["keys"].shape[1] != 32:
+        raise CacheError(f"{path}: keys have {h5['keys'].shape[1]} bytes", expected="32")
+    n, d = h5["features"].shape
+    return int(n), int(d)
+
+
+def wrong_type(dataset: h5py.Dataset, name: str, path: Path) -> CacheError:
+    """The error for a dataset that is not what the specification says; raise what it returns."""
+    return CacheError(
+        f"{path}: {name} is {dataset.ndim}-dimensional {dataset.dtype}",
+        expected="the type that the specification (cache/README.md) gives",
+        where=f"{path}, {name}",
+    )
+
+
+def _meta(h5: h5py.File) -> dict[str, h5py.Dataset]:
+    import h5py
+
+    group = h5.get("meta")
+    named = {f"meta/{name}": group[name] for name in group} if isinstance(group, h5py.Group) else {}
+    return {name: link for name, link in named.items() if isinstance(link, h5py.Dataset)}
+
+
+def is_text(dataset: h5py.Dataset | h5py.h5a.AttrID) -> bool:
+    """Whether the values of a dataset or an attribute are text."""
+    import h5py
+
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
+def read_rows(h5: h5py.File, sums: dict[str, np.ndarray], path: Path) -> Rows:
+    """The columns but the features, after `require_columns`; differing from `sums` is an error."""
+    import h5py
+
+    def column(name: str) -> Any:
+        dataset = h5[name]
+        if not is_text(dataset):
+            values = dataset[()]
+            verify(values, sums, h5, name, path)
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
+        raw = [bytes(value) for value in dataset[()]]
+        verify(raw, sums, h5, name, path)
+        try:
+            return [value.decode("utf-8") for value in raw]
+        except UnicodeDecodeError as error:
+            raise CacheError(f"{path}: {name} is not UTF-8", where=f"{path}, {name}") from error
+
+    quarantine: list[tuple[str, str]] = []
+    parts = [h5.get(f"quarantine/{name}") for name in ("paths", "reasons")]
+    if all(isinstance(part, h5py.Dataset) and part.ndim == 1 and is_text(part) for part in parts):
+        lists = column("quarantine/paths"), column("quarantine/reasons")
+        require_equal_counts(
+            {"quarantine/paths": len(lists[0]), "quarantine/reasons": len(lists[1])}, str(path)
+        )
+        quarantine = list(zip(*lists, strict=True))
+    return Rows(
+        paths=column("paths"),
+        keys=column("keys"),
+        labels=column("labels"),
+        splits=column("splits"),
+        classes=column("classes"),
+        meta={decode_name(name.removeprefix("meta/")): column(name) for name in _meta(h5)},
+        view=column("view") if isinstance(h5.get("view"), h5py.Dataset) else None,
+        quarantine=quarantine,
+    )

@@ -1,0 +1,55 @@
+"""The file and the output that a user names: ``FILE.h5`` or ``FILE.h5::ID``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from ..errors import CacheError
+from .outputs import SEPARATOR
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def locate(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The file and the output that ``FILE.h5::ID`` means; None where no output is chosen.
+
+    A file that is really called so is that file: an existing name is never cut.
+
+    Examples
+    --------
+    >>> locate("photos.h5::layer3:avg")[1]
+    'layer3:avg'
+    """
+    text = os.fspath(name)
+    whole = Path(text)
+    # os.path: a name too long for a file is no file, and no error.
+    if SEPARATOR not in text or os.path.exists(text):
+        return whole, None
+    cuts = [i for i in range(len(text)) if text.startswith(SEPARATOR, i)]
+    candidates = [(Path(text[:i]), text[i + len(SEPARATOR) :]) for i in cuts]
+    # The longest one: a file called a.h5::b may have outputs too.
+    for file, wanted in reversed(candidates):
+        if os.path.isfile(file):
+            return file, wanted
+    for file, wanted in candidates:
+        if file.suffix.lower() in SUFFIXES:
+            return file, wanted
+    return whole, None
+
+
+def missing(file: Path) -> CacheError:
+    """The error for a file that is not there, with names that are near to it."""
+    try:
+        there = [entry.name for entry in file.parent.iterdir() if entry.suffix in SUFFIXES]
+    except OSError:
+        return CacheError(f"{file}: there is no folder {file.parent}", where=str(file))
+    near = difflib.get_close_matches(file.name, there, n=3, cutoff=0.5)
+    found = f"did you mean {' or '.join(str(file.with_name(name)) for name in near)}?"
+    return CacheError(
+        f"{file} does not exist",
+        expected="a feature file (.h5)",
+        where=str(file.parent),
+        next=found if near else f"`bottleneck extract IMAGES -o {file}` makes it",
+    )

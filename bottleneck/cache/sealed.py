@@ -1,0 +1,243 @@
+"""Sealed shards on disk: found again by fingerprint, read by key, removed once they are published."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from blake3 import blake3
+
+from ..errors import CacheError
+from .atomic import telling
+from .checks import opened
+
+FORMAT = "bottleneck-shard"
+FORMAT_VERSION = 1
+NAME_DIGITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """One sealed shard, found whole.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+        (m, d) of its features.
+    recipe, environment : dict
+        Of the run that wrote it; empty if it did not say.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The features of `rows`, in that order: (m, d) float32; reads only their span."""
+        wanted = np.asarray(rows, np.intp)
+        if not len(wanted):
+            return np.empty((0, self.shape[1]), np.float32)
+        low, high = int(wanted.min()), int(wanted.max()) + 1
+        with opened(self.path) as h5:
+            return h5["features"][low:high][wanted - low]
+
+
+# For each key the shard and the row in it.
+Index: TypeAlias = dict[bytes, tuple[Shard, int]]
+
+
+def load(
+    parts_dir: str | Path, fingerprint: str, siblings: Collection[str] = ()
+) -> tuple[Index, list[str]]:
+    """What earlier runs have left in `parts_dir` for one output.
+
+    Parameters
+    ----------
+    parts_dir : str or Path
+        Need not exist.
+    fingerprint : str
+        Only shards of this one are used.
+    siblings : collection of str, optional
+        Fingerprints of the run's other outputs, whose shards lie here with good reason.
+
+    Returns
+    -------
+    index : dict of bytes to (Shard, int)
+        For each key the shard and the row in it; features are read by `take`.
+    notes : list of str
+        What was found and not used, one sentence each: shards of another recipe, which stay where
+        they are, and torn ones, which are renamed to ``*.bad``.
+    """
+    found, notes = _load(parts_dir, [fingerprint], {fingerprint, *siblings})
+    return found[fingerprint], notes
+
+
+def load_all(
+    parts_dir: str | Path, fingerprints: Collection[str]
+) -> tuple[dict[str, Index], list[str]]:
+    """What earlier runs have left in `parts_dir` for several outputs; each file is read once.
+
+    Parameters
+    ----------
+    parts_dir : str or Path
+        Need not exist.
+    fingerprints : collection of str
+        Of all outputs of the run.
+
+    Returns
+    -------
+    found : dict of str to dict
+        For each fingerprint an index as of `load`; empty where nothing was left.
+    notes : list of str
+        As of `load`.
+    """
+    return _load(parts_dir, fingerprints, fingerprints)
+
+
+def _load(
+    parts_dir: str | Path, wanted: Collection[str], expected: Collection[str]
+) -> tuple[dict[str, Index], list[str]]:
+    """Indices of the fingerprints in `wanted`; only those beyond `expected` are worth a note."""
+    found: dict[str, Index] = {fingerprint: {} for fingerprint in wanted}
+    notes: list[str] = []
+    foreign: dict[str, int] = {}
+    for path in sorted(Path(parts_dir).glob("*.h5")):
+        reason = _torn(path)
+        if reason:
+            notes.append(_set_aside(path, reason))
+            continue
+        try:
+            shard, keys, made_by = _open(path)
+        except CacheError as error:
+            notes.append(_set_aside(path, error.what))
+            continue
+        if made_by in found:
+            # Equal keys have equal features; the first name wins, so that two runs choose alike.
+            for row, key in enumerate(keys):
+                found[made_by].setdefault(key, (shard, row))
+        elif made_by not in expected:
+            foreign[made_by] = foreign.get(made_by, 0) + len(keys)
+    ours = " or ".join(fingerprint[:6] for fingerprint in found)
+    for made_by, count in foreign.items():
+        notes.append(
+            f"{parts_dir} also holds {count} finished rows of recipe {made_by[:6]}, "
+            f"not of {ours}; they are not used"
+        )
+    return found, notes
+
+
+def take(index: Index, keys: Iterable[bytes]) -> np.ndarray:
+    """The features of `keys`, in that order: (m, d) float32; each shard is opened once.
+
+    Parameters
+    ----------
+    index : dict
+        From `load`.
+    keys : iterable of bytes
+        All of them in `index`, at least one.
+    """
+    places = [index[key] for key in keys]
+    by_shard: dict[Shard, list[int]] = {}
+    for position, (shard, _) in enumerate(places):
+        by_shard.setdefault(shard, []).append(position)
+    if len({shard.shape[1] for shard in by_shard}) > 1:
+        where = ", ".join(str(shard.path) for shard in by_shard)
+        raise CacheError("shards of one recipe have features of different length", where=where)
+    features = np.empty((len(places), places[0][0].shape[1]), np.float32)
+    for shard, positions in by_shard.items():
+        features[positions] = shard.take([places[position][1] for position in positions])
+    return features
+
+
+def discard(parts_dir: str | Path, fingerprint: str) -> None:
+    """Remove the shards of `fingerprint`; as `discard_all` of this one."""
+    discard_all(parts_dir, [fingerprint])
+
+
+def discard_all(parts_dir: str | Path, fingerprints: Collection[str]) -> None:
+    """Remove shards once they are published, and the folder if that was all.
+
+    Shards of another recipe stay: they are finished work of another run. Torn ones and temporary
+    files go with the last shard.
+
+    Parameters
+    ----------
+    parts_dir : str or Path
+        Need not exist.
+    fingerprints : collection of str
+        Of all outputs that were published.
+    """
+    folder = Path(parts_dir)
+    with telling(folder):
+        left = 0
+        for path in folder.glob("*.h5"):
+            try:
+                useless = _open(path)[2] in fingerprints
+            except CacheError:
+                useless = True
+            if useless:
+                path.unlink(missing_ok=True)
+            else:
+                left += 1
+        if not left and folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def name_of(data: bytes | memoryview) -> str:
+    """The name that content gives a shard, without suffix."""
+    return blake3(data).hexdigest()[:NAME_DIGITS]
+
+
+def _torn(path: Path) -> str:
+    """Why the content of a shard is not what its name says; empty if it is."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return "it is empty"
+            file.seek(0)
+            whole = blake3()
+            while piece := file.read(1 << 22):
+                whole.update(piece)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return (
+        ""
+        if whole.hexdigest()[:NAME_DIGITS] == path.stem
+        else "its content is not what its name says"
+    )
+
+
+def _open(path: Path) -> tuple[Shard, list[bytes], str]:
+    """A shard, the key of each of its rows, and its fingerprint; a CacheError if it is none."""
+    with opened(path) as h5:
+        if h5.attrs.get("format") != FORMAT or h5.attrs.get("format_version") != FORMAT_VERSION:
+            raise CacheError("it is not a shard that this version reads", where=str(path))
+        try:
+            keys = np.ascontiguousarray(h5["keys"][()])
+            m, d = map(int, h5["features"].shape)
+            recipe = json.loads(h5.attrs["recipe"])
+            environment = json.loads(h5.attrs["environment"])
+            made_by = str(h5.attrs["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CacheError(f"it lacks something ({error})", where=str(path)) from error
+        if keys.shape != (m, 32) or keys.dtype != np.uint8:
+            raise CacheError(f"its keys are {keys.shape} {keys.dtype}", where=str(path))
+    packed = keys.tobytes()
+    rows = [packed[start : start + 32] for start in range(0, len(packed), 32)]
+    return Shard(path, (m, d), recipe, environment), rows, made_by
+
+
+def _set_aside(path: Path, reason: str) -> str:
+    bad = path.with_suffix(".bad")
+    with suppress(OSError):
+        os.replace(path, bad)
+    return f"{path.name} was set aside as {bad.name}: {reason}; its images are computed again"

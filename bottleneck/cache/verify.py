@@ -1,0 +1,70 @@
+"""Whether values of a feature file are those that were written, by the group ``checksums``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import CacheError
+from . import checksums
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def checked_sums(h5: h5py.File, path: Path) -> dict[str, np.ndarray]:
+    """The digests by dataset name; empty if the file has none, a CacheError if they are damaged."""
+    import h5py
+
+    group = h5.get("checksums")
+    if not isinstance(group, h5py.Group):
+        return {}
+    found: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            if item.dtype != np.uint8 or item.ndim != 2 or item.shape[1] != 32:
+                raise CacheError(f"{path}: checksums/{name} is no (m, 32) uint8", where=str(path))
+            if np.ndim(item.attrs.get("rows")) or not isinstance(
+                item.attrs.get("rows"), int | np.integer
+            ):
+                raise CacheError(f"{path}: checksums/{name} has no attribute rows", where=str(path))
+            found[name] = item[()]
+
+    group.visititems(collect)
+    if group.attrs.get("content") != checksums.content(found):
+        raise CacheError(
+            f"{path} is damaged: its checksums contradict each other",
+            where=f"{path}, checksums",
+            next="restore the file from a backup, or extract again under another name",
+        )
+    return found
+
+
+def verify(
+    values: checksums.Values, sums: dict[str, np.ndarray], h5: h5py.File, name: str, path: Path
+) -> None:
+    """Raise a CacheError if the values of dataset `name` differ from its digests, if it has any."""
+    if name in sums:
+        rows = max(1, int(h5[f"checksums/{name}"].attrs["rows"]))
+        compare(checksums.digests(values, rows), sums[name], rows, name, path)
+
+
+def compare(found: np.ndarray, wanted: np.ndarray, rows: int, name: str, path: Path) -> None:
+    """Raise a CacheError naming the first block of `rows` rows whose digest is another."""
+    if found.shape != wanted.shape:
+        raise CacheError(f"{path}: {len(wanted)} checksums for {name}", where=f"{path}, {name}")
+    wrong = np.flatnonzero((found != wanted).any(axis=1))
+    if len(wrong):
+        raise damaged(path, name, int(wrong[0]) * rows, (int(wrong[0]) + 1) * rows)
+
+
+def damaged(path: Path, name: str, start: int, stop: int) -> CacheError:
+    """The error for values that are not those that were written; raise what it returns."""
+    return CacheError(
+        f"{path} is damaged: {name}, rows {start} to {stop - 1}, differ from their checksum",
+        where=f"{path}, {name}",
+        next="restore the file from a backup, or extract again under another name",
+    )

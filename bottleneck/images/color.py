@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .value_range import ValueRange, is_wide, note_use, range_rules
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -23,6 +25,17 @@ COLOR_RULES: dict[str, Any] = {
     "float": "0..1 * 255, 0..255 as is, 0..65535 / 257, else min..max to 0..255",
     "bool": "0 or 255",
 }
+
+
+def color_rules(values: ValueRange | None = None) -> dict[str, str]:
+    """The rules as a recipe states them: `COLOR_RULES`, with what a range changes.
+
+    Parameters
+    ----------
+    values : ValueRange or None
+        None is each type's own range, ``full``.
+    """
+    return {**COLOR_RULES, **range_rules(values)}
 
 
 class BadImage(Exception):
@@ -70,8 +83,7 @@ def eight_bit(pixels: np.ndarray) -> np.ndarray:
     if kind == "f":
         # float16 overflows at 65504 when it is scaled; float32 holds all that follows.
         pixels = pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
-        if not np.isfinite(pixels).all():
-            raise BadImage("pixels that are not finite (NaN or Inf)")
+        _require_finite(pixels)
     low, high = pixels.min(), pixels.max()
     if low >= 0 and high <= 255:
         if kind != "f":
@@ -91,29 +103,69 @@ def _over_257(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded Pillow image of any mode to RGB by `COLOR_RULES`.
+def _measured(pixels: np.ndarray, values: ValueRange | None) -> tuple[np.ndarray, dict[Any, Any]]:
+    """Scale to 8 bits, by `values` if there are more; and what `note_use` has to say of it."""
+    info: dict[Any, Any] = {}
+    if not is_wide(pixels.dtype):
+        return eight_bit(pixels), info
+    clipped = None
+    if values is None:
+        scaled = eight_bit(pixels)
+    else:
+        _require_finite(pixels)
+        scaled, clipped = values.scale(pixels)
+    note_use(info, (scaled.min(), scaled.max()), clipped)
+    return scaled, info
+
+
+def _require_finite(pixels: np.ndarray) -> None:
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise BadImage("pixels that are not finite (NaN or Inf)")
+
+
+def is_grey_beyond_8_bits(mode: str) -> bool:
+    """Whether a Pillow mode is grey in 16 or 32 bits; Pillow has no such modes in colour."""
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def wide_grey(image: Image.Image) -> np.ndarray:
+    """The values (h, w) of a loaded image of such a mode, 16 bits as uint16."""
+    pixels = np.asarray(image)
+    # Pillow's PPM reader widens every sample above 8 bits to 0..65535 in mode I.
+    sixteen = image.format == "PPM" and image.mode == "I"
+    return pixels.astype(np.uint16) if sixteen else pixels
+
+
+def to_rgb(
+    image: Image.Image, values: ValueRange | None = None, stored: np.ndarray | None = None
+) -> Image.Image:
+    """Convert a loaded Pillow image of any mode to RGB by `color_rules`.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Pixels are loaded; its `info` still holds the file's ``transparency``.
+    values : ValueRange, optional
+        What becomes black and white in images of more than 8 bits; by default the type's range.
+    stored : ndarray of shape (h, w), (h, w, 3) or (h, w, 4), optional
+        The file's own values, where it has more bits than `image`.
 
     Returns
     -------
     PIL.Image.Image of mode RGB, same size
+        With what `note_use` writes in its `info` if there were more than 8 bits.
     """
     from PIL import Image
 
     mode, transparent = image.mode, image.info.get("transparency")
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        pixels = np.asarray(image)
-        # Pillow's PPM reader widens every sample above 8 bits to 0..65535 in mode I.
-        sixteen = image.format == "PPM" and mode == "I"
-        grey = eight_bit(pixels.astype(np.uint16) if sixteen else pixels)
-        if isinstance(transparent, int):
-            grey = np.where(pixels == transparent, np.uint8(255), grey)
-        return Image.fromarray(grey).convert("RGB")
+    if stored is None and is_grey_beyond_8_bits(mode):
+        stored = wide_grey(image)
+    if stored is not None:
+        rgb = array_to_rgb(stored, values)
+        if isinstance(transparent, int if stored.ndim == 2 else tuple):
+            hidden = (stored.reshape(*stored.shape[:2], -1) == transparent).all(axis=2)
+            rgb.paste((255, 255, 255), mask=Image.fromarray(hidden))
+        return rgb
     if mode == "La":
         image, mode = image.convert("LA"), "LA"
     has_alpha = mode in ("RGBA", "LA", "PA", "RGBa")
@@ -126,17 +178,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def array_to_rgb(pixels: np.ndarray) -> Image.Image:
-    """Turn an array of pixels into an RGB image by `COLOR_RULES`.
+def array_to_rgb(pixels: np.ndarray, values: ValueRange | None = None) -> Image.Image:
+    """Turn an array of pixels into an RGB image by `color_rules`.
 
     Parameters
     ----------
     pixels : ndarray of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)
         bool, integer or float; the fourth channel is alpha, scaled on its own.
+    values : ValueRange, optional
+        What becomes black and white in types of more than 8 bits, alpha excepted; by default the
+        type's range.
 
     Returns
     -------
     PIL.Image.Image of mode RGB
+        With what `note_use` writes in its `info` if the type has more than 8 bits.
 
     Raises
     ------
@@ -160,10 +216,10 @@ def array_to_rgb(pixels: np.ndarray) -> Image.Image:
         raise BadImage(f"an array of shape {shape}; (h, w), (h, w, 3) or (h, w, 4) expected{hint}")
     if 0 in shape:
         raise BadImage(f"an array without pixels: shape {shape}")
-    if pixels.ndim == 2:
-        return Image.fromarray(np.ascontiguousarray(eight_bit(pixels))).convert("RGB")
-    color = eight_bit(pixels[:, :, :3])
-    if shape[2] == 3:
-        return Image.fromarray(np.ascontiguousarray(color))
-    alpha = eight_bit(pixels[:, :, 3:])
-    return to_rgb(Image.fromarray(np.ascontiguousarray(np.concatenate([color, alpha], axis=2))))
+    color, info = _measured(pixels if pixels.ndim == 2 else pixels[:, :, :3], values)
+    if pixels.ndim == 3 and shape[2] == 4:
+        color = np.concatenate([color, eight_bit(pixels[:, :, 3:])], axis=2)
+    image = Image.fromarray(np.ascontiguousarray(color))
+    image = image if image.mode == "RGB" else to_rgb(image)
+    image.info = info
+    return image

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .color import COLOR_RULES, BadImage, array_to_rgb, to_rgb
+from .color import (
+    COLOR_RULES,
+    BadImage,
+    array_to_rgb,
+    is_grey_beyond_8_bits,
+    to_rgb,
+    wide_grey,
+)
+from .depth import is_wide_color, stored_values
 from .formats import HEAD_BYTES, describe, sniff
 from .guard import strictly
 from .plugins import open_header
+from .value_range import ValueRange, note_use, parse_range
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["COLOR_RULES", "MAX_PIXELS", "BadImage", "decode", "from_pixels"]
+T = TypeVar("T")
+
+__all__ = ["COLOR_RULES", "MAX_PIXELS", "BadImage", "decode", "from_pixels", "wide_pixels"]
 
 # A bomb of a few KB can declare gigapixels; 100 MP (300 MB as RGB) is beyond every camera's frame
 # that is resized to a few hundred pixels afterwards.
@@ -30,7 +42,7 @@ _ENDS_EARLY = re.compile("truncat|unexpected end|not enough|buffer is not large"
 _CUT = "truncated: the file ends before the image does"
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, range: str = "full") -> Image.Image:
     """Decode an image file to upright RGB, by the rules of `COLOR_RULES`.
 
     Parameters
@@ -39,6 +51,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         The whole file.
     max_pixels : int, default 100_000_000
         Largest width times height; looked up in the header, before pixels take memory.
+    range : str, default "full"
+        What becomes black and white in files of more than 8 bits a channel, as `Preprocessing` has
+        it. What a decoder gives in 8 bits alone (10-bit AVIF and HEIC) counts as 8 bits.
 
     Returns
     -------
@@ -55,6 +70,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     >>> decode(b"P6 2 1 255 " + bytes(6)).size
     (2, 1)
     """
+    values = parse_range(range)
     head = data[:HEAD_BYTES]
     kind = sniff(head)
     if kind is None:
@@ -63,7 +79,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # Its plugin makes room for the whole canvas as soon as it is opened.
         _check_size(_webp_size(data), max_pixels)
     try:
-        return strictly(lambda: _decode(data, kind, max_pixels))
+        return strictly(lambda: _decode(data, kind, max_pixels, values))
     except BadImage:
         raise
     except MemoryError as error:
@@ -77,10 +93,11 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise BadImage(f"broken {kind}: {_one_line(error)}") from error
 
 
-def _decode(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+def _decode(data: bytes, kind: str, max_pixels: int, values: ValueRange | None) -> Image.Image:
     image = open_header(data, kind)
     _check_size(image.size, max_pixels)
     color_16 = _is_16_bit_color(image)
+    tile = image.tile[0] if image.tile else None  # gone once the pixels are loaded
     try:
         image.load()
     except MemoryError:
@@ -90,12 +107,19 @@ def _decode(data: bytes, kind: str, max_pixels: int) -> Image.Image:
         if cut is None:
             raise
         raise BadImage(cut) from error
-    if color_16:
+    stored = None if values is None else stored_values(image, tile, data, kind)
+    if color_16 and stored is None:
         _fold_transparency(image)
-    return upright(image)
+    rgb = upright(image, values, stored)
+    if is_wide_color(tile) and stored is None:
+        extrema = image.getextrema()  # of the high bytes, which is near enough; alpha left out
+        note_use(rgb.info, extrema[:1] if image.mode == "LA" else extrema[:3], None)
+    return rgb
 
 
-def upright(image: Image.Image) -> Image.Image:
+def upright(
+    image: Image.Image, values: ValueRange | None = None, stored: np.ndarray | None = None
+) -> Image.Image:
     """Turn a loaded image by its EXIF orientation and convert it to RGB.
 
     Parameters
@@ -103,11 +127,20 @@ def upright(image: Image.Image) -> Image.Image:
     image : PIL.Image.Image
         With the metadata of its file. An orientation outside 2..8, or EXIF that cannot be read,
         counts as upright.
+    values, stored
+        As `to_rgb` has them.
 
     Returns
     -------
     PIL.Image.Image of mode RGB
     """
+    method = turn_of(image)
+    rgb = to_rgb(image, values, stored)
+    return rgb if method is None else rgb.transpose(method)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright by its EXIF orientation; None if nothing has to be done."""
     from PIL import Image
 
     turn = Image.Transpose
@@ -121,14 +154,12 @@ def upright(image: Image.Image) -> Image.Image:
         8: turn.ROTATE_90,
     }
     try:
-        method = turns.get(image.getexif().get(0x0112, 1))
+        return turns.get(image.getexif().get(0x0112, 1))
     except Exception:  # broken EXIF takes many forms, and never loses the image
-        method = None
-    rgb = to_rgb(image)
-    return rgb if method is None else rgb.transpose(method)
+        return None
 
 
-def from_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def from_pixels(source: Any, *, max_pixels: int = MAX_PIXELS, range: str = "full") -> Image.Image:
     """Turn pixels from memory into an upright RGB image.
 
     Parameters
@@ -137,6 +168,8 @@ def from_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         An array as `array_to_rgb` takes it, or a Pillow image of any mode.
     max_pixels : int, default 100_000_000
         Largest width times height.
+    range : str, default "full"
+        What becomes black and white in types of more than 8 bits, as `Preprocessing` has it.
 
     Returns
     -------
@@ -152,23 +185,72 @@ def from_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     >>> from_pixels(np.zeros((4, 6, 3), dtype=np.uint8)).size
     (6, 4)
     """
-    from PIL import Image
-
+    values = parse_range(range)
     if isinstance(source, np.ndarray):
         if source.ndim >= 2:
             _check_size((source.shape[1], source.shape[0]), max_pixels)
-        return array_to_rgb(source)
-    if not isinstance(source, Image.Image):
-        raise BadImage(f"a {type(source).__name__}; an array or a PIL image was expected")
-    image = source
+        return array_to_rgb(source, values)
+    return _strictly_loaded(source, max_pixels, lambda image: upright(image, values))
+
+
+def wide_pixels(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
+    """The values of a Pillow image of more than 8 bits, upright, for a range to be applied later.
+
+    Parameters
+    ----------
+    source : PIL.Image.Image
+    max_pixels : int, default 100_000_000
+        Largest width times height.
+
+    Returns
+    -------
+    ndarray of shape (h, w) or None
+        uint16, int32 or float32; (h, w, 4) with an alpha channel where one value is transparent.
+        None for images of 8 bits, and for what is no image. `from_pixels` makes the same RGB image
+        of it as of `source`.
+    """
+    if not is_grey_beyond_8_bits(getattr(source, "mode", "")):
+        return None
+
+    def values(image: Image.Image) -> np.ndarray:
+        pixels, method = wide_grey(image), turn_of(image)
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            opaque = {"F": 1, "I": 255}.get(image.mode, 65535)
+            alpha = np.where(pixels == transparent, 0, opaque).astype(pixels.dtype)
+            pixels = np.stack([pixels, pixels, pixels, alpha], axis=2)
+        return pixels if method is None else _turned(pixels, method)
+
+    return _strictly_loaded(source, max_pixels, values)
+
+
+def _turned(pixels: np.ndarray, method: Image.Transpose) -> np.ndarray:
+    from PIL import Image
+
+    turn = Image.Transpose
+    if method in (turn.TRANSPOSE, turn.TRANSVERSE, turn.ROTATE_90, turn.ROTATE_270):
+        pixels = pixels.swapaxes(0, 1)
+    if method in (turn.FLIP_TOP_BOTTOM, turn.ROTATE_180, turn.TRANSVERSE, turn.ROTATE_90):
+        pixels = pixels[::-1]
+    if method in (turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.TRANSVERSE, turn.ROTATE_270):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _strictly_loaded(image: Any, max_pixels: int, convert: Callable[[Any], T]) -> T:
+    """What `convert` makes of a Pillow image, loaded; whatever is wrong with it is `BadImage`."""
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        raise BadImage(f"a {type(image).__name__}; an array or a PIL image was expected")
     _check_size(image.size, max_pixels)
 
-    def convert() -> Image.Image:
+    def run() -> T:
         image.load()
-        return upright(image)
+        return convert(image)
 
     try:
-        return strictly(convert)
+        return strictly(run)
     except BadImage:
         raise
     except Exception as error:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .color import BadImage
-from .decode import MAX_PIXELS, decode, from_pixels
+from .decode import MAX_PIXELS, decode, from_pixels, wide_pixels
 from .exclusive import exclusive
+from .value_range import narrow_range
 
 if TYPE_CHECKING:
     from PIL import Image
+
+__all__ = ["is_tensor", "key_of", "narrow_range", "payload", "read", "tensor_pixels", "to_image"]
 
 # An encoded image of `MAX_PIXELS` in 32-bit floats needs 1.2 GB. A file beyond this is a film or a
 # disk image under a wrong name, and reading it would only fill the memory.
@@ -102,7 +105,8 @@ def payload(source: Any) -> bytes | np.ndarray:
     Returns
     -------
     bytes or ndarray
-        Encoded bytes; or an array, for a PIL image its upright RGB pixels (h, w, 3) uint8.
+        Encoded bytes; or an array, for a PIL image its upright RGB pixels (h, w, 3) uint8, and for
+        one of more than 8 bits its own values (h, w), which a range can still be applied to.
 
     Raises
     ------
@@ -131,7 +135,8 @@ def payload(source: Any) -> bytes | np.ndarray:
     with exclusive(source):
         file = getattr(source, "fp", None)
         with nullcontext() if file is None else exclusive(file):
-            return np.asarray(from_pixels(source))
+            wide = wide_pixels(source)
+            return np.asarray(from_pixels(source)) if wide is None else wide
 
 
 def key_of(content: bytes | np.ndarray) -> bytes:
@@ -164,7 +169,9 @@ def key_of(content: bytes | np.ndarray) -> bytes:
     return digest.update(little.reshape(-1).view(np.uint8).data).digest()
 
 
-def to_image(content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def to_image(
+    content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS, range: str = "full"
+) -> Image.Image:
     """Decode a payload to an upright RGB image.
 
     Parameters
@@ -173,10 +180,15 @@ def to_image(content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> Im
         What `payload` returned.
     max_pixels : int, default 100_000_000
         Largest width times height.
+    range : str, default "full"
+        What becomes black and white where there are more than 8 bits a channel, as `Preprocessing`
+        has it.
 
     Returns
     -------
     PIL.Image.Image of mode RGB
+        Where there are more than 8 bits a channel, its `info` says what `value_range.note_use`
+        found: ``range_used`` and ``range_clipped``; `narrow_range` judges it.
 
     Raises
     ------
@@ -184,8 +196,8 @@ def to_image(content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> Im
         If it is no whole image of a kind that can be read here.
     """
     if isinstance(content, bytes):
-        return decode(content, max_pixels=max_pixels)
-    return from_pixels(content, max_pixels=max_pixels)
+        return decode(content, max_pixels=max_pixels, range=range)
+    return from_pixels(content, max_pixels=max_pixels, range=range)
 
 
 def is_tensor(value: Any) -> bool:

@@ -1,25 +1,37 @@
 """Preprocessing: an upright RGB image in, the uint8 pixels (h, w, 3) that a network takes out.
 
-Equal to torchvision's ``Resize(resize) -> CenterCrop(crop)`` on PIL images, pixel by pixel, with
-Pillow alone. Mean and standard deviation travel along; the network applies them.
+By default equal to torchvision's ``Resize(resize) -> CenterCrop(crop)`` on PIL images, pixel by
+pixel, with Pillow alone. Mean and standard deviation travel along; the network applies them.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError, RecipeError
-from .color import COLOR_RULES, BadImage
+from .color import color_rules
 from .decode import MAX_PIXELS
+from .framing import (
+    canonical_framing,
+    center_crop,
+    pad,
+    parse_framing,
+    resized_size,
+    tiles,
+    whole,
+)
+from .value_range import canonical_range, parse_range
 
 if TYPE_CHECKING:
     from PIL import Image
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
-FRAMINGS = ("crop",)
+CORNERS = ("even", "down")
 # libjpeg's slow integer DCT, Pillow's default: another one gives other pixels, so it is recorded.
 JPEG_DCT = "islow"
 
@@ -30,16 +42,28 @@ class Preprocessing:
 
     Attributes
     ----------
-    resize : int
-        The short side after resizing, in pixels.
+    resize : int or tuple of int
+        In pixels. An int is the short side after resizing; a pair is exactly (h, w), whatever the
+        aspect, as some sources squash their images. Only the framing ``crop`` uses it.
     crop : tuple of int
-        Height and width of the centre crop, in pixels.
+        Height and width of what the network takes, in pixels; the centre crop's, or each view's.
     interpolation : str
         One of `INTERPOLATIONS`.
     mean, std : tuple of three floats
         Per channel, for pixels in 0..1: the network subtracts and divides. Not applied here.
     framing : str, default "crop"
-        ``crop``: resize the short side, cut out the centre.
+        ``crop``: resize, then cut out the centre; what most sources do. ``whole``: resize all of
+        the image to `crop`, its aspect not kept. ``pad``: resize all of it to fit, its aspect kept,
+        in the middle of the mean colour. ``tiles:RxC``, R and C from 1 to 16: a view for each of
+        R x C equal cells, for small things in large images.
+    range : str, default "full"
+        Which values are black and white in images of more than 8 bits a channel (16 bits, 32-bit
+        integers, floats); images of 8 bits are left alone. ``full``: the type's own range.
+        ``bits:N``, N from 1 to 16: 0 and 2^N - 1, for cameras that use N bits of 16. ``LOW:HIGH``:
+        these two numbers, linear between; what lies beyond is clipped, and counted.
+    corner : str, default "even"
+        Where a centre crop begins if an odd number of pixels is left over: half of them rounded to
+        the ``even`` number, as torchvision and timm do, or ``down``, as Hugging Face transformers do.
 
     Examples
     --------
@@ -48,42 +72,75 @@ class Preprocessing:
     True
     """
 
-    resize: int
+    resize: int | tuple[int, int]
     crop: tuple[int, int]
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     framing: str = "crop"
+    range: str = "full"
+    corner: str = "even"
 
     def __post_init__(self) -> None:
+        if self.corner not in CORNERS:
+            raise InputError(f"corner is {self.corner!r}", expected=" or ".join(CORNERS))
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
                 f"interpolation is {self.interpolation!r}", expected=", ".join(INTERPOLATIONS)
             )
-        if self.framing not in FRAMINGS:
-            raise InputError(f"framing is {self.framing!r}", expected=", ".join(FRAMINGS))
-        if self.resize < 1 or len(self.crop) != 2 or min(self.crop) < 1:
+        # One spelling for one meaning: these fields decide the fingerprint.
+        object.__setattr__(self, "framing", canonical_framing(self.framing))
+        object.__setattr__(self, "range", canonical_range(self.range))
+        resize, crop = _whole_numbers(self.resize), _whole_numbers(self.crop)
+        object.__setattr__(self, "resize", resize)
+        object.__setattr__(self, "crop", crop)
+        sides = resize if isinstance(resize, tuple) else (resize, resize)
+        if not (_are_sides(sides) and _are_sides(crop)):
             raise InputError(
-                f"resize is {self.resize}, crop is {self.crop}", expected="at least 1 pixel each"
+                f"resize is {self.resize!r}, crop is {self.crop!r}",
+                expected="at least 1 pixel each: resize a short side or (h, w), crop (h, w)",
+                where="--resize and --crop",
+                next="leave them out for the source's own",
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+        if self.views * self.crop[0] * self.crop[1] > MAX_PIXELS:
+            raise InputError(
+                f"{self.framing} with views of {self.crop[0]}x{self.crop[1]} pixels makes "
+                f"{self.views * self.crop[0] * self.crop[1] / 1e6:.0f} MP of an image",
+                expected=f"at most {MAX_PIXELS / 1e6:.0f} MP",
+                where="--framing and --crop",
+                next="fewer tiles, or a smaller crop",
+            )
+        numbers = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
+        if not numbers or not all(math.isfinite(value) for value in (*self.mean, *self.std)):
             raise InputError(
                 f"mean is {self.mean}, std is {self.std}",
-                expected="three numbers each, one a channel, and std above 0",
+                expected="three finite numbers each, one a channel, and std above 0",
             )
+
+    @property
+    def views(self) -> int:
+        """How many views an image gives: R x C for tiles, else 1."""
+        _, rows, columns = parse_framing(self.framing)
+        return rows * columns
 
     def to_recipe(self) -> dict[str, Any]:
         """The recipe's share as plain JSON data, the colour rules included."""
-        return {
+        recipe: dict[str, Any] = {
             "framing": self.framing,
-            "resize": self.resize,
+            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "crop": list(self.crop),
             "interpolation": self.interpolation,
             "mean": [float(value) for value in self.mean],
             "std": [float(value) for value in self.std],
-            "color": dict(COLOR_RULES),
+            "color": color_rules(parse_range(self.range)),
             "jpeg": JPEG_DCT,
         }
+        # Absent where it is the default, as in files from before there was a choice.
+        if self.range != "full":
+            recipe["range"] = self.range
+        if self.corner != "even":
+            recipe["corner"] = self.corner
+        return recipe
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> Preprocessing:
@@ -98,6 +155,8 @@ class Preprocessing:
         ------
         RecipeError
             If a field is missing, or pixels were made by rules that this version does not follow.
+        InputError
+            If a field has a value that this version does not know.
         """
         missing = [key for key in _KEYS if key not in recipe]
         if missing:
@@ -106,7 +165,8 @@ class Preprocessing:
                 expected=", ".join(_KEYS),
                 next="extract the features again",
             )
-        ours = {"color": COLOR_RULES, "jpeg": JPEG_DCT}
+        values = recipe.get("range", "full")
+        ours = {"color": color_rules(parse_range(values)), "jpeg": JPEG_DCT}
         for key, rules in ours.items():
             if recipe[key] != rules:
                 raise RecipeError(
@@ -115,20 +175,83 @@ class Preprocessing:
                     next="extract the features again, or use the version that made the file",
                 )
         return cls(
-            resize=recipe["resize"],
+            resize=recipe["resize"],  # a list is made a tuple
             crop=tuple(recipe["crop"]),
             interpolation=recipe["interpolation"],
             mean=tuple(recipe["mean"]),
             std=tuple(recipe["std"]),
             framing=recipe["framing"],
+            range=values,
+            corner=recipe.get("corner", "even"),
         )
 
 
 _KEYS = ("framing", "resize", "crop", "interpolation", "mean", "std", "color", "jpeg")
 
 
+def _whole_numbers(value: Any) -> Any:
+    """Lists as tuples and NumPy's integers as int, as canonical JSON needs them."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_whole_numbers(side) for side in value)
+    is_number = hasattr(value, "__index__") and not isinstance(value, bool)
+    return operator.index(value) if is_number else value
+
+
+def _are_sides(sides: Any) -> bool:
+    """Whether something is a height and a width in pixels."""
+    if not isinstance(sides, tuple) or len(sides) != 2:
+        return False
+    return all(type(side) is int and side >= 1 for side in sides)
+
+
+def frames(image: Image.Image, p: Preprocessing) -> np.ndarray:
+    """All views of an image.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image of mode RGB
+    p : Preprocessing
+        Its `range` was applied before, by `payload.to_image`.
+
+    Returns
+    -------
+    ndarray of shape (views, h, w, 3), uint8
+        views is ``p.views``, h and w are ``p.crop``. Tiles lie row by row.
+
+    Raises
+    ------
+    BadImage
+        If the image is so long and narrow that resizing its short side would fill the memory.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> half = (0.5, 0.5, 0.5)
+    >>> p = Preprocessing(256, (224, 224), "bicubic", half, half, framing="tiles:2x3")
+    >>> frames(Image.new("RGB", (500, 375)), p).shape
+    (6, 224, 224, 3)
+    """
+    from PIL import Image
+
+    method = Image.Resampling[p.interpolation.upper()]
+    kind, rows, columns = parse_framing(p.framing)
+    if kind == "tiles":
+        return tiles(image, p.crop, method, rows, columns)
+    if kind == "whole":
+        return whole(image, p.crop, method)[None]
+    if kind == "pad":
+        return pad(image, p.crop, method, mean_color(p))[None]
+    return center_crop(image, p.resize, p.crop, method, p.corner)[None]
+
+
+def mean_color(p: Preprocessing) -> tuple[int, int, int]:
+    """The mean as a colour of 8 bits a channel: what the network sees as about 0."""
+    red, green, blue = (min(255, max(0, int(255 * value + 0.5))) for value in p.mean)
+    return red, green, blue
+
+
 def apply(image: Image.Image, p: Preprocessing) -> np.ndarray:
-    """Resize the short side and cut out the centre.
+    """The view of an image that has but one.
 
     Parameters
     ----------
@@ -138,16 +261,14 @@ def apply(image: Image.Image, p: Preprocessing) -> np.ndarray:
     Returns
     -------
     ndarray of shape (h, w, 3), uint8
-        h and w are ``p.crop``; black where the resized image is smaller.
+        h and w are ``p.crop``; black where the framing is ``crop`` and the resized image is smaller.
 
     Raises
     ------
     BadImage
         If the image is so long and narrow that resizing its short side would fill the memory.
-
-    References
-    ----------
-    torchvision.transforms.functional: ``_compute_resized_output_size``, ``center_crop``.
+    ValueError
+        If the framing makes several views.
 
     Examples
     --------
@@ -156,26 +277,32 @@ def apply(image: Image.Image, p: Preprocessing) -> np.ndarray:
     >>> apply(Image.new("RGB", (500, 375)), p).shape
     (224, 224, 3)
     """
-    from PIL import Image
-
-    width, height = image.size
-    # The long side is cut off, not rounded, by `int`: torchvision's own way.
-    long = int(p.resize * max(width, height) / min(width, height))
-    size = (p.resize, long) if width <= height else (long, p.resize)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise BadImage(
-            f"{width}x{height} is too long and narrow: with a short side of {p.resize} "
-            f"it would be {size[0]}x{size[1]} = {size[0] * size[1] / 1e6:.0f} MP"
-        )
-    if size != image.size:
-        image = image.resize(size, Image.Resampling[p.interpolation.upper()])
-    crop_height, crop_width = p.crop
-    # Where the image is smaller than the crop, torchvision first pads both sides, the odd pixel
-    # going to the right and bottom; `Image.crop` fills what lies outside with zeros as well.
-    left, top = _offset(image.width, crop_width), _offset(image.height, crop_height)
-    return np.array(image.crop((left, top, left + crop_width, top + crop_height)))
+    if p.views != 1:
+        raise ValueError(f"{p.framing} makes {p.views} views of an image; take `frames`")
+    return frames(image, p)[0]
 
 
-def _offset(side: int, crop: int) -> int:
-    # Python's `round` takes halves to the even number, and torchvision uses it.
-    return -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+def outside(size: tuple[int, int], p: Preprocessing) -> float:
+    """The share of an image's area that the network never sees.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height of the upright image.
+    p : Preprocessing
+
+    Returns
+    -------
+    float
+        0 to below 1; 0 for every framing but ``crop``.
+
+    Examples
+    --------
+    >>> p = Preprocessing(256, (224, 224), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    >>> round(outside((500, 375), p), 3)
+    0.425
+    """
+    if p.framing != "crop":
+        return 0.0
+    width, height = resized_size(size, p.resize)
+    return 1 - min(width, p.crop[1]) * min(height, p.crop[0]) / (width * height)

@@ -1,20 +1,30 @@
 """Preprocessing equals torchvision's PIL transforms in every pixel."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from bottleneck_probe.errors import InputError, RecipeError
 from bottleneck_probe.images.color import BadImage
-from bottleneck_probe.images.preprocess import INTERPOLATIONS, Preprocessing, apply
+from bottleneck_probe.images.preprocess import INTERPOLATIONS, Preprocessing, apply, frames
+from bottleneck_probe.recipe import canonical_json, fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 HALF = (0.5, 0.5, 0.5)
 
+BAD_FRAMINGS = ["stretch", "tiles", "tiles:0x3", "tiles:3x0", "tiles:17x1", "tiles:2x3x4", "", None]
+BAD_FRAMINGS += ["tiles:-1x3", "tiles:٢x٣", "Whole", "tiles:2x3\n", 3]
+BAD_RANGES = ["bits:0", "bits:17", "bits:", "bits:1.5", "bits:٣", "9:3", "3:3", "nan:1", "1:nan"]
+BAD_RANGES += ["0:inf", "-1e308:1e308", "0:1e999", "1_0:20", "5", ":", "0:", "0:1:2", "", "0:1\n"]
+BAD_RANGES += ["FULL", None, 12, (0, 4095)]
 
-def make(resize: int = 256, crop: tuple = (224, 224), how: str = "bicubic") -> Preprocessing:
+
+def make(
+    resize: int | tuple = 256, crop: tuple = (224, 224), how: str = "bicubic"
+) -> Preprocessing:
     return Preprocessing(resize, crop, how, HALF, HALF)
 
 
@@ -40,6 +50,15 @@ def test_bitwise_equal_to_torchvision(width: int, height: int, how: str, data: s
     resize = data.draw(st.integers(1, 40 if min(width, height) < 60 else 300))
     crop = data.draw(st.tuples(st.integers(1, 330), st.integers(1, 330)))
     image, p = noise(width, height), make(resize, crop, how)
+    np.testing.assert_array_equal(apply(image, p), reference(image, p))
+
+
+@settings(deadline=None, max_examples=40)
+@given(SIDES, SIDES, st.sampled_from(INTERPOLATIONS), st.data())
+def test_an_exact_size_is_torchvisions_too(width: int, height: int, how: str, data: st.DataObject):
+    """What timm calls squash, and most Hugging Face configurations do."""
+    pair = st.tuples(st.integers(1, 330), st.integers(1, 330))
+    image, p = noise(width, height), make(data.draw(pair), data.draw(pair), how)
     np.testing.assert_array_equal(apply(image, p), reference(image, p))
 
 
@@ -81,6 +100,71 @@ def test_recipe_round_trip():
     assert recipe["color"]["alpha"] == "over white"
 
 
+# What release after release must find again, or all features would be computed anew.
+LITE0_PREPROCESSING = (
+    b'{"color":{"alpha":"over white","bool":"0 or 255","cmyk":"pillow convert",'
+    b'"float":"0..1 * 255, 0..255 as is, 0..65535 / 257, else min..max to 0..255",'
+    b'"frame":"first","icc":"ignored",'
+    b'"int":"0..255 as is, 0..65535 / 257, else min..max to 0..255","mode":"RGB",'
+    b'"orientation":"exif","uint16":"value / 257, rounded","uint16_color_file":"high byte"},'
+    b'"crop":[224,224],"framing":"crop","interpolation":"bicubic","jpeg":"islow",'
+    b'"mean":[0.5,0.5,0.5],"resize":256,"std":[0.5,0.5,0.5]}'
+)
+
+
+def test_the_fingerprint_of_the_default_stays():
+    recipe = make().to_recipe()
+    assert canonical_json(recipe) == LITE0_PREPROCESSING
+    whole = {
+        "modality": "image",
+        "backbone": "efficientnet_lite0",
+        "weights_sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "preprocessing": recipe,
+        "precision": "fp32",
+        "resampler": "pillow",
+    }
+    assert fingerprint(whole, {"node": "penultimate", "pooling": "none"}) == (
+        "a5e276792fda059ebf0cd27eed28c71399383d1847a92c73f2d855824de51ebb"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        ({"range": "bits:12"}, {"range", "color"}),
+        ({"range": "-1e3:400"}, {"range", "color"}),
+        ({"framing": "tiles:2x3"}, {"framing"}),
+        ({"framing": "pad"}, {"framing"}),
+        ({"resize": (240, 320)}, {"resize"}),
+    ],
+    ids=["bits", "window", "tiles", "pad", "squash"],
+)
+def test_what_is_asked_for_stands_in_the_recipe_and_nothing_else(change: dict, keys: set[str]):
+    usual = make().to_recipe()
+    p = replace(make(), **change)
+    recipe = json.loads(canonical_json(p.to_recipe()))
+    assert {key for key in recipe if recipe[key] != usual.get(key)} == keys
+    assert Preprocessing.from_recipe(recipe) == p
+
+
+def test_two_spellings_of_one_meaning_are_one_recipe():
+    def spelled(**change: object) -> bytes:
+        return canonical_json(replace(make(), **change).to_recipe())
+
+    assert spelled(range="0:4095.0") == spelled(range="+0:4.095e3")
+    assert spelled(range="bits:08") == spelled(range="bits:8")
+    assert spelled(framing="tiles:02x3") == spelled(framing="tiles:2x3")
+    assert spelled(resize=[240, np.int64(320)]) == spelled(resize=(240, 320))
+
+
+def test_a_recipe_whose_range_and_words_differ_is_refused():
+    recipe = replace(make(), range="bits:12").to_recipe()
+    with pytest.raises(RecipeError, match="color"):
+        Preprocessing.from_recipe({**recipe, "range": "bits:11"})
+    with pytest.raises(RecipeError, match="color"):
+        Preprocessing.from_recipe({k: v for k, v in recipe.items() if k != "range"})
+
+
 @pytest.mark.parametrize("key", ["color", "jpeg", "resize"])
 def test_a_recipe_that_cannot_be_followed(key: str):
     recipe = make().to_recipe()
@@ -93,15 +177,50 @@ def test_a_recipe_that_cannot_be_followed(key: str):
     "change",
     [
         {"interpolation": "cubic"},
-        {"framing": "stretch"},
+        *({"framing": value} for value in BAD_FRAMINGS),
+        *({"range": value} for value in BAD_RANGES),
         {"resize": 0},
+        {"resize": True},
+        {"resize": 8.5},
+        {"resize": None},
+        {"resize": (8,)},
+        {"resize": (8, 0)},
         {"crop": (0, 5)},
+        {"crop": (8, 8, 8)},
+        {"crop": 8},
         {"std": (0.5, 0.0, 0.5)},
+        {"std": (0.5, 0.5, float("inf"))},
         {"mean": (0.5,)},
+        {"mean": (0.5, float("nan"), 0.5)},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: "-".join(f"{key}-{value}" for key, value in change.items()),
 )
 def test_bad_values_are_refused_at_the_door(change: dict):
     fields = {"resize": 8, "crop": (8, 8), "interpolation": "box", "mean": HALF, "std": HALF}
-    with pytest.raises(InputError, match=next(iter(change))):
+    with pytest.raises(InputError, match=f"{next(iter(change))} is") as caught:
         Preprocessing(**{**fields, **change})
+    assert caught.value.expected
+    if next(iter(change)) in ("framing", "range"):
+        assert repr(next(iter(change.values()))) in caught.value.what
+        assert caught.value.where == f"--{next(iter(change))}"
+        assert caught.value.next
+
+
+def test_tiles_that_would_fill_the_memory_are_refused():
+    with pytest.raises(InputError, match=r"16x16 .* 268 MP"):
+        replace(make(), framing="tiles:16x16", crop=(1024, 1024))
+    assert replace(make(), framing="tiles:16x16", crop=(600, 600)).views == 256
+
+
+def test_several_views_are_no_single_one():
+    with pytest.raises(ValueError, match="6 views"):
+        apply(noise(30, 20), replace(make(), framing="tiles:2x3"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(SIDES, SIDES, st.sampled_from(["crop", "whole", "pad"]))
+def test_one_view_is_the_first_of_one(width: int, height: int, framing: str):
+    image, p = noise(width, height), replace(make(9, (8, 6)), framing=framing)
+    assert p.views == 1
+    assert frames(image, p).shape == (1, 8, 6, 3)
+    np.testing.assert_array_equal(frames(image, p)[0], apply(image, p))

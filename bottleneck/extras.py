@@ -13,6 +13,7 @@ _EXTRAS = {
     "pyarrow": ("parquet", "use .csv"),
     "pillow_heif": ("heif", "convert the images to JPEG or PNG"),
     "conformal_clip_data": ("demo", "run `bottleneck extract` on photographs of your own"),
+    "transformers": ("hf", "use a backbone of timm or torchvision, or give an .onnx file"),
     "matplotlib": ("notebook", "print the tables instead"),
 }
 

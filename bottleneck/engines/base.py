@@ -1,8 +1,9 @@
-"""What an engine is: uint8 images of one fixed batch shape in, float32 features out."""
+"""What an engine is: uint8 images of one fixed batch shape in, float32 features of each output out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,8 +22,8 @@ class Engine(ABC):
         Images of one call.
     size : tuple of int
         Height and width of an image, in pixels.
-    feature_size : int
-        d, what the network is expected to return per image.
+    feature_sizes : sequence of int
+        d of each output, what the network is expected to return per image.
     device : str
         ``cpu``, ``cuda:0``, ...
     """
@@ -30,18 +31,18 @@ class Engine(ABC):
     name: str
 
     def __init__(
-        self, *, batch_size: int, size: tuple[int, int], feature_size: int, device: str
+        self, *, batch_size: int, size: tuple[int, int], feature_sizes: Sequence[int], device: str
     ) -> None:
         self.batch_size = batch_size
         self.size = size
-        self.feature_size = feature_size
+        self.feature_sizes = list(feature_sizes)
         self.device = device
 
     @abstractmethod
-    def forward(self, images: np.ndarray) -> np.ndarray:
-        """Features of exactly `batch_size` images."""
+    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        """Features of exactly `batch_size` images, an array for each output."""
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
         """Features of up to `batch_size` images.
 
         Parameters
@@ -51,8 +52,8 @@ class Engine(ABC):
 
         Returns
         -------
-        features : ndarray of shape (m, d), float32
-            One row per image, in the order of the input; not normalised.
+        features : list of ndarray of shape (m, d), float32
+            One array per output; one row per image, in the order of the input; not normalised.
 
         Raises
         ------
@@ -72,16 +73,18 @@ class Engine(ABC):
             padded = np.zeros(expected, np.uint8)
             padded[:m] = images
             images = padded
-        features = self.forward(images)
-        if features.shape != (self.batch_size, self.feature_size):
+        outputs = self.forward(images)
+        shapes = [each.shape for each in outputs]
+        wanted = [(self.batch_size, d) for d in self.feature_sizes]
+        if shapes != wanted:
             raise EngineError(
-                f"the network returned {features.shape}",
-                expected=f"({self.batch_size}, {self.feature_size})",
+                f"the network returned {shapes}",
+                expected=str(wanted),
                 where=f"engine {self.name}",
                 next="the weights or the exported network are not of this backbone",
             )
-        features = features[:m].astype(np.float32, copy=False)
-        if not np.isfinite(features).all():
+        features = [each[:m].astype(np.float32, copy=False) for each in outputs]
+        if not all(np.isfinite(each).all() for each in features):
             raise EngineError(
                 "the network returned NaN or infinity for an image of ordinary pixels",
                 where=f"engine {self.name}",

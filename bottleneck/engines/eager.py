@@ -7,6 +7,7 @@ import torch
 
 from ..backbones.base import Backbone
 from ..errors import EngineError
+from ..reporter import Reporter
 from .base import Engine
 from .network import load
 
@@ -20,6 +21,7 @@ class EagerEngine(Engine):
     device : str
         ``cpu`` or ``cuda:N``.
     batch_size : int
+    reporter : Reporter
 
     Raises
     ------
@@ -29,11 +31,14 @@ class EagerEngine(Engine):
 
     name = "eager"
 
-    def __init__(self, backbone: Backbone, *, device: str, batch_size: int) -> None:
+    def __init__(
+        self, backbone: Backbone, *, device: str, batch_size: int, reporter: Reporter
+    ) -> None:
+        network, feature_sizes = load(backbone, reporter)
         super().__init__(
             batch_size=batch_size,
             size=backbone.preprocessing.crop,
-            feature_size=backbone.entry.feature_size,
+            feature_sizes=feature_sizes,
             device=device,
         )
         if device.startswith("cuda"):
@@ -43,7 +48,7 @@ class EagerEngine(Engine):
             # Otherwise the first batch picks the kernels, and with them the last bits.
             torch.backends.cudnn.benchmark = False
         try:
-            self._network = load(backbone).to(device)
+            self._network = network.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's own words for no CUDA, no memory
             raise EngineError(
                 f"PyTorch cannot use {device}: {error}",
@@ -51,8 +56,8 @@ class EagerEngine(Engine):
                 next="give --device cpu, or install a driver that fits this PyTorch",
             ) from error
 
-    def forward(self, images: np.ndarray) -> np.ndarray:
-        """Features of exactly `batch_size` images."""
+    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        """Features of exactly `batch_size` images, an array for each output."""
         with torch.inference_mode():
             batch = torch.from_numpy(images).to(self.device)
-            return self._network(batch).cpu().numpy()
+            return [each.cpu().numpy() for each in self._network(batch)]

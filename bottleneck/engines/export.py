@@ -12,14 +12,21 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import usercache
 from ..backbones.base import Backbone
-from ..errors import CacheError
+from ..backbones.nodes import nodes_of
+from ..errors import CacheError, EngineError
 from ..reporter import Reporter
+from . import devices
+from .onnx import output_names
 
 # Part of an exported network's identity: raise it when `FeatureNetwork` or the export changes.
-_GRAPH_VERSION = 1
+_GRAPH_VERSION = 2
 _OPSET = 18
+# Largest relative error ||a - b|| / ||b|| of an exported network's features.
+_TOLERANCE = 1e-3
 
 
 def _identity(backbone: Backbone) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def _identity(backbone: Backbone) -> dict[str, Any]:
         "opset": _OPSET,
         "backbone": backbone.entry.name,
         "weights_sha256": backbone.weights.sha256,
-        "output": dict(backbone.output),
+        "outputs": [output.to_recipe() for output in backbone.outputs],
         "crop": list(p.crop),
         "mean": list(p.mean),
         "std": list(p.std),
@@ -80,42 +87,128 @@ def find_or_export(backbone: Backbone, reporter: Reporter) -> Path:
     Returns
     -------
     pathlib.Path
-        One file without external data: input ``images`` (n, h, w, 3) uint8, output ``features``
-        (n, d) float32, n free, normalisation inside, no classifier.
+        One file without external data: input ``images`` (n, h, w, 3) uint8, outputs ``features_0``,
+        ``features_1``, ... (n, d) float32, n free, normalisation inside, nothing behind the last cut.
+
+    Raises
+    ------
+    ExportError
+        If the network cannot be exported, or the exported one gives other features.
     """
     path = find(backbone)
     if path is None:
-        reporter.note(f"exporting {backbone.entry.name} to ONNX, once for this user")
-        path = _publish(_export(backbone), backbone)
+        if backbone.entry.graph is not None:
+            from ..backbones.onnx_graph import compose
+
+            content = compose(
+                backbone.entry.graph(),
+                backbone.preprocessing,
+                nodes_of(backbone),
+                backbone.outputs,
+            )
+        else:
+            reporter.note(f"exporting {backbone.entry.name} to ONNX, once for this user")
+            content = _export(backbone, reporter)
+        path = _publish(content, backbone)
     return path
 
 
-def _export(backbone: Backbone) -> bytes:
+class ExportError(EngineError):
+    """A network that PyTorch cannot turn into ONNX, though it runs."""
+
+
+def _export(backbone: Backbone, reporter: Reporter) -> bytes:
     import torch
 
     from .network import load
 
-    network = load(backbone)
+    network, feature_sizes = load(backbone, reporter)
     # Two images: an example of one would be taken for a fixed batch of one.
     example = torch.zeros((2, *backbone.preprocessing.crop, 3), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself; the result is what counts
         file = Path(folder) / "network.onnx"
         # The exporter prints its steps, and stdout belongs to `--json`.
-        with contextlib.redirect_stdout(io.StringIO()):
-            torch.onnx.export(
-                network,
-                (example,),
-                file,
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                opset_version=_OPSET,
-                input_names=["images"],
-                output_names=["features"],
-                dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
-            )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    file,
+                    dynamo=True,
+                    verbose=False,
+                    external_data=False,
+                    opset_version=_OPSET,
+                    input_names=["images"],
+                    output_names=output_names(len(feature_sizes)),
+                    dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
+                )
+        except Exception as error:  # the exporter lets through whatever a network's code raises
+            raise ExportError(
+                f"{backbone.entry.name} cannot be exported to ONNX: {_first_line(error)}",
+                where="--engine onnx",
+                next="give --engine eager",
+            ) from error
+        _require_same(network, file, backbone)
         return file.read_bytes()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _require_same(network: Any, file: Path, backbone: Backbone) -> None:
+    """Raise an ExportError unless the exported network gives the features of the network itself.
+
+    Tracing follows one path through a network's Python; where another batch would take another
+    path, the exported one is wrong without any error.
+    """
+    import onnxruntime
+    import torch
+
+    images = _pictures(3, backbone.preprocessing.crop)
+    with torch.inference_mode():
+        wanted = [each.numpy() for each in network(torch.from_numpy(images))]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = devices.cores()
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        found = session.run(output_names(len(wanted)), {"images": images})
+    except Exception as error:  # ONNX Runtime's own types, which have no common base
+        raise ExportError(
+            f"{backbone.entry.name} exported to ONNX does not run: {_first_line(error)}",
+            expected="a network that takes any number of images",
+            where="--engine onnx",
+            next="give --engine eager",
+        ) from error
+    for output, a, b in zip(backbone.outputs, found, wanted, strict=True):
+        scale = np.linalg.norm(b, axis=1).clip(min=np.finfo(np.float32).tiny)
+        gap = float((np.linalg.norm(a - b, axis=1) / scale).max()) if a.shape == b.shape else 1.0
+        if not gap <= _TOLERANCE:
+            raise ExportError(
+                f"{backbone.entry.name} exported to ONNX gives other features at {output.id}: "
+                f"{gap:.2g} of their length",
+                expected=f"at most {_TOLERANCE:g}",
+                where="--engine onnx",
+                next="give --engine eager",
+            )
+
+
+def _pictures(count: int, size: tuple[int, int]) -> np.ndarray:
+    """Images (n, h, w, 3) uint8 with slopes, edges and grain, each another one."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[0], : size[1]]
+    images = np.empty((count, *size, 3), np.uint8)
+    for image in images:
+        for channel in range(3):
+            slope = rng.uniform(-1, 1, 2)
+            wave = 64 * np.sin(x * rng.uniform(0.02, 0.5) + y * rng.uniform(0.02, 0.5))
+            plane = 127 + 90 * (slope[0] * x / size[1] + slope[1] * y / size[0])
+            grain = rng.normal(0, 10, size)
+            image[..., channel] = (plane + wave + grain).clip(0, 255).astype(np.uint8)
+    return images
 
 
 def _publish(content: bytes, backbone: Backbone) -> Path:

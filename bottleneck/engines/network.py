@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from ..backbones import network
 from ..backbones.base import Backbone
-from ..backbones.weights import load_state_dict
+from ..backbones.layers import sizes
+from ..reporter import Reporter
 
 
 class FeatureNetwork(torch.nn.Module):
@@ -17,7 +19,7 @@ class FeatureNetwork(torch.nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        Takes normalised activations (n, 3, h, w) float32, returns features (n, d).
+        Takes normalised activations (n, 3, h, w) float32, returns a tuple of features (n, d).
     mean, std : sequence of float
         Of the three channels, on the scale 0 to 1.
     """
@@ -36,22 +38,27 @@ class FeatureNetwork(torch.nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (n, d) float32 of `images` (n, h, w, 3) uint8."""
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features (n, d) float32 of `images` (n, h, w, 3) uint8, a tensor for each output."""
         activations = images.permute(0, 3, 1, 2).to(torch.float32) / 255
         return self.body((activations - self.mean) / self.std)
 
 
-def load(backbone: Backbone) -> FeatureNetwork:
-    """The backbone's network in memory, frozen: evaluation mode, no gradients.
+def load(backbone: Backbone, reporter: Reporter) -> tuple[FeatureNetwork, list[int]]:
+    """The backbone's network in memory, frozen, and the length of each of its vectors.
 
     Raises
     ------
     WeightsError
         If the weights cannot be read or do not fit.
     """
-    body = backbone.entry.build(load_state_dict(backbone.weights.file()))
+    body, nodes, unused = network.load(backbone, reporter.note)
+    # Of the weights a name stands for it is known what they are; of a file of the user's it is not.
+    if unused and backbone.weights.origin.startswith("file "):
+        reporter.note(
+            f"{unused} tensors of {backbone.weights.origin} lie behind the cut and are not used"
+        )
     p = backbone.preprocessing
-    network = FeatureNetwork(body, p.mean, p.std)
     # Batch norm and dropout in training mode would make a feature depend on its batch mates.
-    return network.eval().requires_grad_(False)
+    cut = FeatureNetwork(body, p.mean, p.std).eval().requires_grad_(False)
+    return cut, sizes(nodes, backbone.outputs)

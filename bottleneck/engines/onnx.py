@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import usercache
 from ..backbones.base import Backbone
+from ..backbones.nodes import sizes_of
 from ..errors import EngineError
 from . import devices
 from .base import Engine
@@ -80,15 +81,21 @@ class OnnxEngine(Engine):
         super().__init__(
             batch_size=batch_size,
             size=backbone.preprocessing.crop,
-            feature_size=backbone.entry.feature_size,
+            feature_sizes=sizes_of(backbone),
             device=device,
         )
         self.name = "onnx" if provider == "cpu" else f"onnx:{provider}"
         self._session = _session(path, provider, device, batch_size, self.size)
+        self._names = output_names(len(self.feature_sizes))
 
-    def forward(self, images: np.ndarray) -> np.ndarray:
-        """Features of exactly `batch_size` images."""
-        return self._session.run(["features"], {"images": images})[0]
+    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        """Features of exactly `batch_size` images, an array for each output."""
+        return self._session.run(self._names, {"images": images})
+
+
+def output_names(count: int) -> list[str]:
+    """What the outputs of an exported network are called, in order."""
+    return [f"features_{i}" for i in range(count)]
 
 
 def _session(path: Path, provider: str, device: str, batch_size: int, size: tuple[int, int]) -> Any:

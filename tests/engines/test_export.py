@@ -16,7 +16,7 @@ def exported(tmp_path, monkeypatch):
     monkeypatch.setenv("BOTTLENECK_CACHE_DIR", str(tmp_path))
     made = []
 
-    def fake(backbone):
+    def fake(backbone, reporter):
         made.append(backbone)
         return f"network {len(made)}".encode()
 

@@ -173,16 +173,16 @@ def test_an_exported_network_has_no_classifier_and_a_free_batch(name, generated,
     assert not any(word in t.name for t in graph.initializer for word in ("classifier", "fc."))
     parameters = sum(int(np.prod(shape)) for shape in shapes if shape)
     # Batch norm may be folded into the convolutions, so fewer; a classifier would be 1.3 or 2 million more.
-    assert parameters <= backbone.entry.parameters * 1.02
+    assert parameters <= backbone.entry.facts.parameters * 1.02
     assert path.stat().st_size <= 4 * parameters * 1.02 + 500_000
     batch = graph.input[0].type.tensor_type.shape.dim[0]
     assert batch.dim_param
     assert not batch.dim_value
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).integers(0, 256, (5, 224, 224, 3), np.uint8)
-    together = session.run(["features"], {"images": images})[0]
-    alone = session.run(["features"], {"images": images[3:4]})[0]
-    assert together.shape == (5, backbone.entry.feature_size)
+    together = session.run(["features_0"], {"images": images})[0]
+    alone = session.run(["features_0"], {"images": images[3:4]})[0]
+    assert together.shape == (5, backbone.entry.facts.feature_size)
     assert relative_error(together[3:4], alone).max() <= 1e-5
 
 
@@ -191,7 +191,9 @@ def test_the_registry_counts_the_parameters_of_the_cut_network(name, request):
     fixtures = {"resnet50": "resnet50_weights", "vgg16": "vgg16_weights"}
     weights = request.getfixturevalue(fixtures[name]) if name in fixtures else None
     backbone = registry.resolve(name, weights=weights)
-    body = network.load(backbone).body
-    assert sum(p.numel() for p in body.parameters()) == backbone.entry.parameters
+    body, sizes = network.load(backbone, Silent())
+    parts = [p for p in body.parameters() if p.untyped_storage().nbytes() >= p.nbytes]
+    assert sum(p.numel() for p in parts) == backbone.entry.facts.parameters
+    assert sizes == [backbone.entry.facts.feature_size]
     assert not body.training
     assert not any(p.requires_grad for p in body.parameters())

@@ -248,7 +248,7 @@ def test_both_onnxruntime_packages_are_told(backbone, monkeypatch):
     monkeypatch.setattr(onnx, "OnnxEngine", lambda *args, **kwargs: "started")
     choice = select.choose(backbone, engine="onnx", device="cpu", n_missing=1)
     reporter = Silent()
-    assert select.start(choice, backbone, reporter) == "started"
+    assert select.start(choice, backbone, reporter) == ("started", choice)
     assert len(reporter.warnings) == 1
     assert "onnxruntime 1.22.0 and onnxruntime-gpu 1.23.0" in reporter.warnings[0]
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in reporter.warnings[0]
@@ -270,13 +270,13 @@ class Doubler(Engine):
     name = "doubler"
 
     def __init__(self, result=None):
-        super().__init__(batch_size=4, size=(2, 3), feature_size=2, device="cpu")
+        super().__init__(batch_size=4, size=(2, 3), feature_sizes=[2], device="cpu")
         self.result, self.given = result, []
 
     def forward(self, images):
         self.given.append(images)
         mean = images.reshape(len(images), -1).mean(axis=1)
-        return np.stack([mean, mean * 2], axis=1) if self.result is None else self.result
+        return [np.stack([mean, mean * 2], axis=1) if self.result is None else self.result]
 
     def versions(self):
         return {"library": "1"}
@@ -286,7 +286,7 @@ class Doubler(Engine):
 def test_an_engine_always_sees_the_full_batch(m):
     engine = Doubler()
     images = np.arange(m * 18, dtype=np.uint8).reshape(m, 2, 3, 3)
-    features = engine.run(images)
+    (features,) = engine.run(images)
     assert engine.given[0].shape == (4, 2, 3, 3)
     assert (engine.given[0][m:] == 0).all()
     assert features.dtype == np.float32
@@ -299,7 +299,7 @@ def test_an_engine_refuses_what_does_not_fit():
     for images in (good.astype(np.float32), good[:, :, :2], np.zeros((5, 2, 3, 3), np.uint8)):
         with pytest.raises(EngineError, match="was given"):
             Doubler().run(images)
-    with pytest.raises(EngineError, match=r"returned \(4, 3\)"):
+    with pytest.raises(EngineError, match=r"returned \[\(4, 3\)\]"):
         Doubler(np.zeros((4, 3), np.float32)).run(good)
     for bad in (np.nan, np.inf, -np.inf):
         result = np.zeros((4, 2), np.float32)
@@ -309,7 +309,27 @@ def test_an_engine_refuses_what_does_not_fit():
     # In the padding it does no harm.
     result = np.zeros((4, 2), np.float32)
     result[3] = np.nan
-    assert Doubler(result).run(good).shape == (2, 2)
+    assert Doubler(result).run(good)[0].shape == (2, 2)
+
+
+def test_an_export_that_fails_is_told_and_replaced_only_where_auto_chose_it(backbone, monkeypatch):
+    from bottleneck_probe.engines import eager
+
+    def fail(backbone, reporter):
+        raise export.ExportError("it cannot be exported")
+
+    monkeypatch.setattr(export, "find_or_export", fail)
+    monkeypatch.setattr(eager, "EagerEngine", lambda *args, **kwargs: "eager")
+    monkeypatch.setattr(onnx, "package_clash", lambda: None)
+    reporter = Silent()
+    chosen = select.choose(backbone, device="cpu", n_missing=100_000)
+    assert chosen.engine == "onnx"
+    engine, choice = select.start(chosen, backbone, reporter)
+    assert (engine, choice.engine, choice.label) == ("eager", "eager", "eager")
+    assert reporter.warnings == ["it cannot be exported; engine eager is used instead"]
+    stated = select.choose(backbone, engine="onnx", device="cpu", n_missing=100_000)
+    with pytest.raises(export.ExportError):
+        select.start(stated, backbone, reporter)
 
 
 def test_the_card_of_another_number_is_parsed():

@@ -173,7 +173,7 @@ def _affordable(available: dict[str, list[Path]], started: float, reporter: Repo
     total = sum(len(files) for files in available.values())
     backbone = registry.resolve(reporter=reporter)
     choice = select.choose(backbone, n_missing=total)
-    engine = select.start(choice, backbone, reporter)  # exports now, so that it is not timed
+    engine, _ = select.start(choice, backbone, reporter)  # exports now, so that it is not timed
     files = [file for each in available.values() for file in each[: _MEASURED // 3 + 1]]
     begin = time.monotonic()
     pixels = [apply(to_image(payload(str(f))), backbone.preprocessing) for f in files[:_MEASURED]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(), metavar="FILE.h5", help="The feature file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE.h5",
+    help="The feature file; with several backbones a folder.",
+)
 @recipe_options
 @run_options
 @table_options
@@ -36,10 +44,16 @@ if TYPE_CHECKING:
 @click.option("--add", is_flag=True, help="Keep rows whose image is not among IMAGES.")
 @click.option("--force", is_flag=True, help="Replace a file of another recipe or folder.")
 @bad_options
+@click.option(
+    "--preview",
+    type=click.Path(),
+    metavar="FILE.png",
+    help="Draw 16 of the images as the network sees them.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be computed, and compute nothing.")
 @output_options
 def extract(images: tuple[str, ...], **options: Any) -> None:
-    """Compute penultimate features of IMAGES, once, and keep them in a file.
+    """Compute features of IMAGES with a frozen network, once, and keep them in a file.
 
     IMAGES: a folder (class = first folder below train, val or test, if there are such), a table (.csv, .tsv,
     .parquet), one image, several of these, a glob, or - for a list on stdin.
@@ -49,32 +63,54 @@ def extract(images: tuple[str, ...], **options: Any) -> None:
       bottleneck extract photos/
       bottleneck extract labels.csv --root scans/ --path-column id -o scans.h5
       bottleneck extract photos/ --backbone resnet50 --weights resnet50.pth
+      bottleneck extract photos/ --layer penultimate --layer 'blocks.*'
+      bottleneck extract photos/ --dry-run --framing pad --preview seen.png
     """
     answer("extract", lambda reporter: _work(images, options, reporter), options)
 
 
 def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter) -> Reply:
-    from ..extraction.api import find_images, run
+    from ..extraction.api import find_images, run_all
     from ..extraction.dry import dry_run
     from ..report.tables import show_extraction, show_plan
 
     found = find_images(list(images), missing="error", **_take(options, FIND))
     stated = {name: options[name] for name in STATED}
+    several = len(options["backbone"]) > 1
+    if not several:
+        stated["backbone"] = options["backbone"][0] if options["backbone"] else None
     if options["dry_run"]:
-        plan = dry_run(found, output=options["output"], reporter=reporter, **stated)
-        return Reply(plan.to_json(), lambda: show_plan(plan))
-    result = run(found, output=options["output"], reporter=reporter, **stated)
+        plans = dry_run(found, output=options["output"], reporter=reporter, **stated)
+        return Reply(
+            _data([plan.to_json() for plan in plans], several), lambda: _each(show_plan, plans)
+        )
+    results = run_all(found, output=options["output"], reporter=reporter, **stated)
     return Reply(
-        result.to_json(),
-        lambda: show_extraction(result, verbose=options["verbose"]),
-        exit_code(result, options),
+        _data([result.to_json() for result in results], several),
+        lambda: _each(partial(show_extraction, verbose=options["verbose"]), results),
+        max(exit_code(result, options) for result in results),
     )
+
+
+def _data(replies: list[dict[str, Any]], several: bool) -> dict[str, Any]:
+    return {"outputs": replies} if several else replies[0]
+
+
+def _each(show: Callable[[Any], None], results: Sequence[Any]) -> None:
+    for i, result in enumerate(results):
+        if i:
+            click.echo()
+        show(result)
 
 
 FIND = ("root", "path_column", "label_column", "split_column", "labels")
 STATED = (
     "backbone",
     "weights",
+    "layer",
+    "pooling",
+    "framing",
+    "range",
     "resize",
     "crop",
     "interpolation",
@@ -91,6 +127,7 @@ STATED = (
     "strict",
     "allow_bad",
     "allow_bad_rate",
+    "preview",
 )
 
 

@@ -114,6 +114,12 @@ def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalRep
 
 
 def default_output(file: str, head: str) -> Path:
-    """``<FILE stem>-<head>.probe`` beside the feature file."""
-    path = Path(file)
-    return path.with_name(f"{path.stem}-{head}.probe")
+    """``<FILE stem>-<head>.probe`` beside the feature file, the layer in it where one is chosen."""
+    from ..cache.locate import locate
+
+    path, layer = locate(file)
+    # A colon ends a drive's name on Windows, and a node of ONNX may hold slashes.
+    chosen = (
+        "" if layer is None else "-" + "".join(c if c not in '\\/:*?"<>|' else "-" for c in layer)
+    )
+    return path.with_name(f"{path.stem}{chosen}-{head}.probe")

@@ -78,22 +78,23 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
 @click.argument("words", nargs=-1)
 @output_options
 def backbones(words: tuple[str, ...], **options: Any) -> None:
-    """List the backbones that can be used; WORDS filter them.
+    """List the backbones with a plain name; all WORDS must match, any field.
 
     \b
-    Example:
+    Examples:
+      bottleneck backbones
       bottleneck backbones resnet
+      bottleneck backbones apache yes --json
     """
     answer("backbones", lambda reporter: _backbones(words), options)
 
 
 def _backbones(words: tuple[str, ...]) -> Reply:
-    from ..backbones.registry import list_backbones
-    from ..report.tables import show_backbones
+    from ..backbones.listing import list_backbones, list_sources, matches
+    from ..report.backbones import show_backbones, whereabouts
 
     found = [
-        each
-        for each in list_backbones()
-        if all(word.lower() in str(sorted(each.items())).lower() for word in words)
+        each for each in list_backbones() if matches({**each, "weights": whereabouts(each)}, words)
     ]
-    return Reply({"backbones": found}, lambda: show_backbones(found))
+    sources = list_sources()
+    return Reply({"backbones": found, "sources": sources}, lambda: show_backbones(found, sources))

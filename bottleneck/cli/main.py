@@ -6,11 +6,13 @@ import click
 
 from .._version import __version__
 from .cache import cache
+from .compare import compare
 from .completion import completion
 from .demo import demo
 from .extract import extract
 from .fit import fit
 from .info import backbones, info
+from .layers import layers
 from .predict import predict, score
 
 
@@ -42,7 +44,19 @@ def bottleneck() -> None:
     """
 
 
-for _command in (demo, extract, fit, predict, score, info, backbones, cache, completion):
+for _command in (
+    demo,
+    extract,
+    fit,
+    predict,
+    score,
+    compare,
+    info,
+    backbones,
+    layers,
+    cache,
+    completion,
+):
     bottleneck.add_command(_command)
 
 

@@ -28,6 +28,22 @@ class Numbers(click.ParamType):
         return numbers
 
 
+class Size(click.ParamType):
+    """One side in pixels, or height and width: ``256``, ``224x320``."""
+
+    name = "PX|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | tuple[int, int]:
+        """A number, a pair, or a usage error."""
+        if isinstance(value, int | tuple):
+            return value
+        parts = value.lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
+        sides = [int(part) for part in parts]
+        return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
+
+
 class Count(click.ParamType):
     """A whole number above 0, or ``auto``, which is None."""
 
@@ -75,21 +91,53 @@ label_options = _stack(
 )
 
 weights_option = click.option(
-    "--weights", type=click.Path(), help="File with the backbone's weights (.pth, .safetensors)."
+    "--weights",
+    type=click.Path(),
+    metavar="FILE|none",
+    help="The backbone's weights (.pth, .safetensors); none: random ones, marked as such.",
+)
+
+backbone_help = """Frozen network: a name that `bottleneck backbones` lists, timm/NAME, torchvision/NAME,
+hub/OWNER/REPO:MODEL, hf/NAME or model.onnx; @TAG for other weights."""
+
+preprocessing_options = _stack(
+    click.option(
+        "--framing",
+        metavar="HOW",
+        help="crop (the centre, as trained), whole, pad, or tiles:RxC (a row per tile).",
+    ),
+    click.option(
+        "--range",
+        metavar="RANGE",
+        help="Of images with more than 8 bits: full, bits:N, or LOW:HIGH.",
+    ),
+    click.option("--resize", type=Size(), help="Short side after resizing, or height and width."),
+    click.option("--crop", type=Size(), help="Side of the centre crop."),
+    click.option("--interpolation", metavar="NAME", help="bicubic, bilinear, lanczos, ..."),
+    click.option("--mean", type=Numbers(), help="Mean of the channels, on the scale 0 to 1."),
+    click.option("--std", type=Numbers(), help="Standard deviation of the channels."),
 )
 
 recipe_options = _stack(
     click.option(
         "--backbone",
+        multiple=True,
         metavar="NAME",
-        help="Frozen network; `bottleneck backbones` lists them.  [default: efficientnet_lite0]",
+        help=f"{backbone_help} Repeat it for a file each.  [default: efficientnet_lite0]",
     ),
     weights_option,
-    click.option("--resize", type=int, metavar="PX", help="Short side after resizing."),
-    click.option("--crop", type=int, metavar="PX", help="Side of the centre crop."),
-    click.option("--interpolation", metavar="NAME", help="bicubic, bilinear, lanczos, ..."),
-    click.option("--mean", type=Numbers(), help="Mean of the channels, on the scale 0 to 1."),
-    click.option("--std", type=Numbers(), help="Standard deviation of the channels."),
+    click.option(
+        "--layer",
+        multiple=True,
+        metavar="NODE[:POOLING]",
+        help="Where to cut, as `bottleneck layers` names it; repeat it, or use wildcards.",
+    ),
+    click.option(
+        "--pooling",
+        metavar="HOW",
+        help="Of --layer: avg, max, gem, flatten, cls, patches, or a grid such as 2x2.",
+    ),
+    preprocessing_options,
     click.option(
         "--precision", type=click.Choice(["auto", "fp32"]), default="auto", show_default=True
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,11 +17,9 @@ from ..paths import escape
 from ..report.terminal import TerminalReporter
 from ..reporter import Reporter, Silent
 from . import job
-from .options import RecipeOptions, split_options
+from .options import RecipeOptions, split_backbones
 from .result import Extraction
-
-if TYPE_CHECKING:
-    from ..cache.features import Features
+from .settle import settle_backbone, settle_outputs
 
 
 def extract(
@@ -35,8 +33,8 @@ def extract(
     split_column: str | None = None,
     quiet: bool = False,
     **options: Any,
-) -> Features:
-    """Penultimate features of images, computed once and kept in a file.
+) -> Any:
+    """Features of images from a frozen network, computed once and kept in a file.
 
     Parameters
     ----------
@@ -55,14 +53,17 @@ def extract(
     quiet : bool, default False
         Show warnings only.
     **options
-        What decides a feature: ``backbone, weights, resize, crop, interpolation, mean, std,
+        What decides a feature: ``backbone`` (a name, an ONNX file, a `torch.nn.Module`, or a list of
+        these), ``weights, layer, pooling, framing, range, resize, crop, interpolation, mean, std,
         precision``. Where it runs: ``engine, device, batch_size, workers``. What is kept: ``store,
         add, force, strict, allow_bad, allow_bad_rate``. See `RecipeOptions` and `RunOptions`.
 
     Returns
     -------
-    Features
+    Features, or list of Features
         Rows ordered by the bytes of their paths. Inputs that cannot be used are in `.quarantine`.
+        Further layers are in `.outputs` and `.output(id)`. A list for a list of backbones, each with a
+        file of its own; `output` is then a folder.
 
     Raises
     ------
@@ -86,7 +87,10 @@ def extract(
         split_column=split_column,
     )
     reporter = TerminalReporter(quiet=quiet)
-    return run(found, output=output, reporter=reporter, **options).features
+    results = [
+        each.features for each in run_all(found, output=output, reporter=reporter, **options)
+    ]
+    return results if isinstance(options.get("backbone"), list | tuple) else results[0]
 
 
 def embed(images: Any, **options: Any) -> np.ndarray:
@@ -106,7 +110,8 @@ def embed(images: Any, **options: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If any image cannot be used: a row must never stand for another image.
+        If any image cannot be used: a row must never stand for another image; or if the options mean
+        several rows or vectors an image.
 
     Examples
     --------
@@ -115,8 +120,17 @@ def embed(images: Any, **options: Any) -> np.ndarray:
     (1, 1280)
     """
     found = _as_given(images) if isinstance(images, list | tuple) else find_images(images)
-    recipe_options, run_options = split_options(options)
-    backbone = job.settle_backbone(recipe_options, None, Silent())
+    (recipe_options,), run_options = split_backbones(options)
+    backbone = settle_outputs(
+        settle_backbone(recipe_options, None, Silent()), recipe_options, present=()
+    )
+    if len(backbone.outputs) > 1 or backbone.preprocessing.views > 1:
+        raise InputError(
+            f"{len(backbone.outputs)} layers and {backbone.preprocessing.views} views an image",
+            expected="one row per image",
+            where="bp.embed",
+            next="bp.extract keeps several layers and tiles",
+        )
     result = job.extract_to_memory(found, backbone, run_options, Silent())
     if result.quarantined:
         bad, reason = result.features.quarantine[0]
@@ -170,37 +184,74 @@ def run(
     reporter: Reporter,
     **options: Any,
 ) -> Extraction:
-    """`extract` on images already found, with everything that came of it."""
-    recipe_options, run_options = split_options(options)
+    """`extract` with one backbone on images already found, with everything that came of it."""
+    (result,) = run_all(images, output=output, reporter=reporter, **options)
+    return result
+
+
+def run_all(
+    images: ImageSet,
+    *,
+    output: str | os.PathLike[str] | None,
+    reporter: Reporter,
+    **options: Any,
+) -> list[Extraction]:
+    """`extract` on images already found, with everything that came of it for each backbone."""
+    recipes, run_options = split_backbones(options)
     for note in images.notes:
         reporter.note(note)
     if output is None and not images.root:
-        backbone = job.settle_backbone(recipe_options, None, reporter)
-        return job.extract_to_memory(images, backbone, run_options, reporter, judged=True)
-    path = output_path(images, output, recipe_options)
-    return job.extract_to_file(
-        images, recipe_options, run_options, path, reporter, by_default=output is None
-    )
+        return [
+            job.extract_to_memory(
+                images,
+                settle_outputs(settle_backbone(recipe, None, reporter), recipe, present=()),
+                run_options,
+                reporter,
+                judged=True,
+            )
+            for recipe in recipes
+        ]
+    return job.extract_to_files(images, orders(images, output, recipes), run_options, reporter)
 
 
-def output_path(
-    images: ImageSet, output: str | os.PathLike[str] | None, options: RecipeOptions
-) -> Path:
-    """The feature file that was named, else ``cache/<name of images>-<backbone>.h5``.
+def orders(
+    images: ImageSet, output: str | os.PathLike[str] | None, recipes: Sequence[RecipeOptions]
+) -> list[job.Order]:
+    """The file of each backbone: the one that was named, else ``cache/<images>-<backbone>.h5``.
 
     Raises
     ------
     InputError
-        If a folder was named.
+        If a folder was named for one backbone, or a file for several.
     """
-    if output is None:
-        return Path("cache") / f"{images.name}-{options.backbone or registry.DEFAULT}.h5"
-    path = Path(output)
-    if path.is_dir() or os.fspath(output).endswith(("/", os.sep)):
+    by_default = output is None
+    if len(recipes) == 1 and output is not None:
+        path = Path(output)
+        if path.is_dir() or os.fspath(output).endswith(("/", os.sep)):
+            raise InputError(
+                f"{output} is a folder",
+                expected="a file name, such as photos.h5",
+                where="-o",
+                next=f"-o {path / (images.name + '.h5')}",
+            )
+        return [job.Order(recipes[0], path)]
+    folder = Path(output) if output is not None else Path("cache")
+    if folder.exists() and not folder.is_dir():
         raise InputError(
-            f"{output} is a folder",
-            expected="a file name, such as photos.h5",
+            f"{folder} is a file, and there are {len(recipes)} backbones",
+            expected="a folder, where each backbone gets a file",
             where="-o",
-            next=f"-o {path / (images.name + '.h5')}",
+            next=f"-o {folder.with_suffix('')}",
         )
-    return path
+    return [
+        job.Order(recipe, folder / f"{images.name}-{_label(recipe)}.h5", by_default)
+        for recipe in recipes
+    ]
+
+
+def _label(options: RecipeOptions) -> str:
+    """What a backbone is called in a file's name."""
+    if options.backbone is None or options.by_name:
+        return registry.find_entry(options.backbone or registry.DEFAULT).label
+    changes = options.preprocessing_changes()
+    return registry.resolve(options.backbone, changes=changes).entry.label

@@ -12,12 +12,13 @@ import numpy as np
 from ..engines import devices, select
 from ..images.decode import BadImage
 from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import apply
+from ..images.preprocess import frames
 from ..images.sample import ImageSet, Sample
 from ..reporter import Reporter
 from . import job
-from .api import output_path
-from .options import RunOptions, split_options
+from .api import orders
+from .options import RunOptions, split_backbones
+from .preview import write_preview
 from .target import disk_need
 
 _TIMED_BATCHES = 2
@@ -65,7 +66,7 @@ def dry_run(
     output: str | os.PathLike[str] | None,
     reporter: Reporter,
     **options: Any,
-) -> Plan:
+) -> list[Plan]:
     """Hash every image, compute none but a few to time them, write nothing.
 
     Parameters
@@ -77,18 +78,31 @@ def dry_run(
 
     Returns
     -------
-    Plan
+    list of Plan
+        One for each backbone.
     """
-    recipe_options, run_options = split_options(options)
-    path = output_path(images, output, recipe_options)
-    start = job.start_of(
-        images, recipe_options, run_options, path, reporter, by_default=output is None
-    )
+    recipes, run_options = split_backbones(options)
+    wanted = orders(images, output, recipes)
+    starts = [
+        job.start_of(
+            images, order.recipe, run_options, order.output, reporter, by_default=order.by_default
+        )
+        for order in wanted
+    ]
+    for start, place in zip(starts, job.preview_paths(run_options, starts), strict=True):
+        if place is not None:
+            write_preview(images, start.backbone, place, reporter)
+    return [_plan(images, start, run_options, reporter) for start in starts]
+
+
+def _plan(images: ImageSet, start: job.Start, run_options: RunOptions, reporter: Reporter) -> Plan:
     backbone, existing, environments = start.backbone, start.existing, start.environments
+    views = backbone.preprocessing.views
+    lane = start.lane(images, [], reporter)
     removed = 0
     if existing is not None and not run_options.add:
         there = {sample.path for sample in images.samples}
-        removed = sum(p not in there for p in existing.paths)
+        removed = sum(p not in there for p in existing.paths) // views
     missing: dict[bytes, Sample] = {}
     unreadable = 0
     with reporter.progress("hash", len(images.samples)) as bar:
@@ -101,7 +115,7 @@ def dry_run(
             except BadImage:
                 unreadable += 1
                 continue
-            if not any(key in store for store in start.stores):
+            if lane.missing(key):
                 missing.setdefault(key, sample)
     choice = select.choose(
         backbone,
@@ -115,14 +129,14 @@ def dry_run(
     if missing:
         rate = _rate(list(missing.values()), choice, backbone, run_options, reporter)
     return Plan(
-        output=str(path),
+        output=str(start.output),
         seen=len(images.samples),
         to_compute=len(missing),
         reused=len(images.samples) - unreadable - len(missing),
         unreadable=unreadable,
         ignored=images.ignored,
         removed=removed,
-        disk_bytes=disk_need(len(missing), backbone),
+        disk_bytes=disk_need(len(missing), start.sizes, views),
         images_per_second=rate,
         seconds=len(missing) / rate if rate else 0.0,
         engine=choice.label,
@@ -137,20 +151,23 @@ def _rate(
     reporter: Reporter,
 ) -> float | None:
     """Images per second where stages share the cores: 1 / (decode / workers + forward)."""
-    engine = select.start(choice, backbone, reporter)
-    pixels: list[np.ndarray] = []
+    engine, _ = select.start(choice, backbone, reporter)
+    p = backbone.preprocessing
+    pixels: list[np.ndarray] = []  # of all views
     started = time.monotonic()
     for sample in samples[: _TIMED_BATCHES * engine.batch_size]:
         try:
-            pixels.append(apply(to_image(payload(sample.source)), backbone.preprocessing))
+            image = to_image(payload(sample.source), range=p.range)
+            pixels.extend(frames(image, p))
         except BadImage:
             continue  # the run itself gives the reason
     if not pixels:
         return None
-    decode_s = (time.monotonic() - started) / len(pixels) / (options.workers or devices.cores())
+    workers = options.workers or devices.cores()
+    decode_s = (time.monotonic() - started) * p.views / len(pixels) / workers
     batch = np.resize(np.stack(pixels), (engine.batch_size, *pixels[0].shape))
     engine.run(batch)  # the first call is slower: memory is planned in it
     started = time.monotonic()
     engine.run(batch)
-    forward_s = (time.monotonic() - started) / engine.batch_size
+    forward_s = (time.monotonic() - started) / engine.batch_size * p.views
     return 1 / (decode_s + forward_s)

@@ -15,13 +15,22 @@ class RecipeOptions:
 
     Attributes
     ----------
-    backbone : str
+    backbone : str or torch.nn.Module
+        A name, the path of an ONNX file, or a network.
     weights : path
-        A file with the weights, instead of the default pretrained ones.
-    resize : int
-        Length of the short side after resizing, in pixels.
-    crop : int
-        Side of the centre crop, in pixels.
+        A file with the weights, instead of the default pretrained ones; ``none`` for random ones.
+    layer : tuple of str
+        ``NODE[:POOLING]``, with wildcards; where the network is cut.
+    pooling : str
+        Of layers that do not say it themselves.
+    framing : str
+        ``crop``, ``whole``, ``pad`` or ``tiles:RxC``.
+    range : str
+        ``full``, ``bits:N`` or ``LOW:HIGH``: values of more than 8 bits that become 0 to 255.
+    resize : int or tuple of int
+        Length of the short side after resizing, in pixels; or height and width.
+    crop : int or tuple of int
+        Side of the centre crop, in pixels; or height and width.
     interpolation : str
         ``bicubic``, ``bilinear``, ...
     mean, std : sequence of 3 floats
@@ -30,20 +39,22 @@ class RecipeOptions:
         ``auto`` or ``fp32``, which is what ``auto`` means as long as there is nothing else.
     """
 
-    backbone: str | None = None
+    backbone: Any = None
     weights: str | os.PathLike[str] | None = None
-    resize: int | None = None
-    crop: int | None = None
+    layer: tuple[str, ...] = ()
+    pooling: str | None = None
+    framing: str | None = None
+    range: str | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
     interpolation: str | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("resize", "crop"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and 1 <= value <= 4096):
-                raise InputError(f"{name} is {value!r}", expected="1 to 4096 px", where=f"--{name}")
+        _require_sides("resize", self.resize)
+        _require_sides("crop", self.crop)
         for name in ("mean", "std"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, list | tuple) or len(value) != 3):
@@ -55,21 +66,36 @@ class RecipeOptions:
                 where="--precision",
             )
 
+    @property
+    def by_name(self) -> bool:
+        """Whether the backbone is a name or a path, not a network."""
+        return isinstance(self.backbone, str | os.PathLike)
+
     def preprocessing_changes(self) -> dict[str, Any]:
         """Fields of `Preprocessing` that were stated."""
         changes: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("resize", "interpolation")
+            for name in ("resize", "interpolation", "framing", "range")
             if getattr(self, name) is not None
         }
         if "interpolation" in changes:
             changes["interpolation"] = str(changes["interpolation"]).lower()
         if self.crop is not None:
-            changes["crop"] = (self.crop, self.crop)
+            changes["crop"] = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
         for name in ("mean", "std"):
             if getattr(self, name) is not None:
                 changes[name] = tuple(float(x) for x in getattr(self, name))
         return changes
+
+
+def _require_sides(name: str, value: Any) -> None:
+    """Raise an InputError unless it is one side or two of 1 to 4096 pixels, or not stated."""
+    sides = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    good = all(type(side) is int and 1 <= side <= 4096 for side in sides)
+    if value is not None and not good:
+        raise InputError(
+            f"{name} is {value!r}", expected="1 to 4096 px, or height and width", where=f"--{name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +122,8 @@ class RunOptions:
         Publish whatever the share of images that cannot be used.
     allow_bad_rate : float or None
         Up to this share is in order, above it is an error.
+    preview : path or None
+        A ``.png`` to draw some of the images into as the network sees them.
     """
 
     engine: str = "auto"
@@ -108,6 +136,7 @@ class RunOptions:
     strict: bool = False
     allow_bad: bool = False
     allow_bad_rate: float | None = None
+    preview: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -145,8 +174,40 @@ def split_options(options: dict[str, Any]) -> tuple[RecipeOptions, RunOptions]:
     for name in ("batch_size", "workers"):
         if options.get(name) == "auto":
             options[name] = None
+    if "layer" in options:
+        given = options["layer"]
+        options["layer"] = (given,) if isinstance(given, str) else tuple(given or ())
+    for name in ("resize", "crop"):
+        if isinstance(options.get(name), list):
+            options[name] = tuple(options[name])
     recipe = {f.name: options.pop(f.name) for f in fields(RecipeOptions) if f.name in options}
     run = {f.name: options.pop(f.name) for f in fields(RunOptions) if f.name in options}
     if options:
         raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(options))}")
     return RecipeOptions(**recipe), RunOptions(**run)
+
+
+def split_backbones(options: dict[str, Any]) -> tuple[list[RecipeOptions], RunOptions]:
+    """`split_options` where ``backbone`` may be a list: recipe options for each of them.
+
+    Raises
+    ------
+    InputError
+        For a file of weights with several backbones, or an empty list.
+    """
+    given = options.get("backbone")
+    if not isinstance(given, list | tuple):
+        recipe, run = split_options(options)
+        return [recipe], run
+    if not given:
+        raise InputError("backbone is an empty list", expected="at least one name")
+    weights = options.get("weights")
+    if len(given) > 1 and weights is not None and str(weights) != "none":
+        raise InputError(
+            f"{weights} cannot be the weights of {len(given)} networks",
+            expected="one --backbone where --weights names a file",
+            where="--weights",
+            next="run once for each backbone",
+        )
+    split = [split_options({**options, "backbone": each}) for each in given]
+    return [recipe for recipe, _ in split], split[0][1]

@@ -1,38 +1,58 @@
 """From samples to keys and features: read, hash, decode and preprocess in threads, forward, store.
 
-Every sample ends in exactly one of three ways: its feature was known, it was computed, or it is
-quarantined with a reason. A feature is stored under the key of the very bytes it was decoded from.
+Every sample ends in exactly one of three ways for each backbone: its features were known, they were
+computed, or it is quarantined with a reason. A feature is stored under the key of the very bytes it was
+decoded from. However many backbones there are, an image is read and decoded once.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..engines.base import Engine
 from ..images.decode import BadImage
 from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import Preprocessing, apply
+from ..images.preprocess import Preprocessing, frames, outside
 from ..images.sample import Sample
 from ..reporter import Progress
 
 
 class Sink(Protocol):
-    """Where computed features go: shards on disk, or memory."""
+    """Where computed features of one output go: shards on disk, or memory."""
 
     def append(self, keys: np.ndarray, features: np.ndarray) -> object:
-        """Take features (m, d) float32 with their keys (m, 32) uint8."""
+        """Take features (m, views * d) float32 with their keys (m, 32) uint8."""
+
+
+class Lane(Protocol):
+    """One backbone on its way through the images."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its images go through."""
+
+    @property
+    def sinks(self) -> Sequence[Sink]:
+        """One for each output."""
+
+    def missing(self, key: bytes) -> tuple[int, ...]:
+        """Outputs, by their index, without a feature for this key. Safe from many threads."""
+
+    def start(self, outputs: tuple[int, ...]) -> Engine:
+        """An engine for these outputs; called once for each set of them that is met."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How every sample ended, in the order of the samples.
+    """How every sample ended for one backbone, in the order of the samples.
 
     Attributes
     ----------
@@ -41,21 +61,42 @@ class Outcome:
     reasons : dict of int to str
         Samples without a feature, and why.
     computed, reused : int
-        Features made now; rows whose feature was known or is that of equal bytes.
+        Images that went through the network now; rows whose features were known or are those of
+        equal bytes.
+    outside : list of float
+        Share of the area that the network does not see, for each image that was decoded.
+    narrow : list of float
+        Share of its range of values that an image of more than 8 bits a channel uses.
+    images_per_second : float or None
+        Of the network alone, after its first batch.
     """
 
     keys: np.ndarray
     reasons: dict[int, str] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
+    outside: list[float] = field(default_factory=list)
+    narrow: list[float] = field(default_factory=list)
+    images_per_second: float | None = None
+
+
+@dataclass(slots=True)
+class _Framed:
+    """An image as one backbone will see it, or why it cannot."""
+
+    outputs: tuple[int, ...]
+    pixels: np.ndarray | None = None
+    outside: float = 0.0
+    range_used: float | None = None
+    reason: str | None = None
 
 
 @dataclass(slots=True)
 class _Prepared:
     index: int
     key: bytes | None = None
-    pixels: np.ndarray | None = None
-    reason: str | None = None
+    framed: dict[int, _Framed] = field(default_factory=dict)  # by lane
+    reason: str | None = None  # for all lanes
 
 
 class Interrupted(KeyboardInterrupt):
@@ -75,22 +116,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Preparer:
-    """Reads, hashes and, where its feature is missing, decodes one sample. Safe from many threads.
+    """Reads, hashes and, where a feature is missing, decodes one sample. Safe from many threads.
 
     Parameters
     ----------
     samples : sequence of Sample
-    preprocessing : Preprocessing
-    known : container of bytes
-        Keys whose features need not be computed.
+    lanes : sequence of Lane
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], preprocessing: Preprocessing, known: Container[bytes]
-    ) -> None:
+    def __init__(self, samples: Sequence[Sample], lanes: Sequence[Lane]) -> None:
         self._samples = samples
-        self._preprocessing = preprocessing
-        self._known = known
+        self._lanes = lanes
         self._claimed: set[bytes] = set()
         self._lock = Lock()
 
@@ -99,15 +135,21 @@ class Preparer:
         sample = self._samples[index]
         if sample.fault:
             return _Prepared(index, reason=sample.fault)
-        key = None
         try:
-            data = payload(sample.source)
-            key = key_of(data)
-            if key in self._known or not self._claim(key):
-                return _Prepared(index, key)
-            return _Prepared(index, key, apply(to_image(data), self._preprocessing))
+            content = payload(sample.source)
+            key = key_of(content)
         except BadImage as bad:
-            return _Prepared(index, key, reason=str(bad))
+            return _Prepared(index, reason=str(bad))
+        prepared = _Prepared(index, key)
+        missing = {i: lane.missing(key) for i, lane in enumerate(self._lanes)}
+        if any(missing.values()) and self._claim(key):
+            decoded: dict[str, Any] = {}  # one image for each range of values that is asked for
+            for i, outputs in missing.items():
+                if outputs:
+                    prepared.framed[i] = _frame(
+                        content, decoded, self._lanes[i].preprocessing, outputs
+                    )
+        return prepared
 
     def _claim(self, key: bytes) -> bool:
         """True for the first sample of these bytes: equal bytes are computed once."""
@@ -118,30 +160,36 @@ class Preparer:
             return True
 
 
+def _frame(
+    content: bytes | np.ndarray, decoded: dict[str, Any], p: Preprocessing, outputs: tuple[int, ...]
+) -> _Framed:
+    try:
+        if p.range not in decoded:
+            decoded[p.range] = to_image(content, range=p.range)
+        image = decoded[p.range]
+        return _Framed(
+            outputs, frames(image, p), outside(image.size, p), image.info.get("range_used")
+        )
+    except BadImage as bad:
+        return _Framed(outputs, reason=str(bad))
+
+
 def run(
     samples: Sequence[Sample],
     *,
-    preprocessing: Preprocessing,
-    known: Container[bytes],
-    sink: Sink,
-    start_engine: Callable[[], Engine],
+    lanes: Sequence[Lane],
     workers: int,
     window: int,
     progress: Progress,
     on_bad: Callable[[Sample, str], None] | None = None,
-) -> Outcome:
-    """Give every sample its key, and every missing key its feature.
+) -> list[Outcome]:
+    """Give every sample its key, and every missing key its features.
 
     Parameters
     ----------
     samples : sequence of Sample
-    preprocessing : Preprocessing
-    known : container of bytes
-        Keys that already have a feature.
-    sink : Sink
-        Receives the new features.
-    start_engine : callable
-        Called once, and only if a feature is missing.
+    lanes : sequence of Lane
+        Their sinks receive the new features; an engine is started only if one is missing.
     workers : int
         Threads that read and decode. Pillow and BLAKE3 release the interpreter's lock.
     window : int
@@ -152,49 +200,65 @@ def run(
 
     Returns
     -------
-    Outcome
+    list of Outcome
+        One for each lane.
 
     Raises
     ------
     Interrupted
-        On Ctrl-C. What was finished is in the sink; the batch in flight is dropped.
+        On Ctrl-C. What was finished is in the sinks; the batch in flight is dropped.
     """
-    outcome = Outcome(np.zeros((len(samples), 32), np.uint8))
-    batcher = _Batcher(start_engine, sink)
-    bad: dict[bytes, str] = {}  # equal bytes fail alike, though only the first was decoded
+    keys = np.zeros((len(samples), 32), np.uint8)
+    outcomes = [Outcome(keys) for _ in lanes]
+    batchers = [_Batcher(lane) for lane in lanes]
+    bad: list[dict[bytes, str]] = [{} for _ in lanes]  # equal bytes fail alike
     pool = ThreadPoolExecutor(workers, thread_name_prefix="bottleneck-decode")
     done = 0
+
+    def quarantine(index: int, lane: int, reason: str) -> None:
+        told = any(index in outcome.reasons for outcome in outcomes)
+        outcomes[lane].reasons[index] = reason
+        if on_bad and not told:
+            on_bad(samples[index], reason)
+
     try:
-        for prepared in _in_order(
-            pool, Preparer(samples, preprocessing, known), len(samples), window
-        ):
+        for prepared in _in_order(pool, Preparer(samples, lanes), len(samples), window):
             done += 1  # before `add`, which counts the same image as waiting
-            if prepared.key is not None:
-                outcome.keys[prepared.index] = np.frombuffer(prepared.key, np.uint8)
+            index, key = prepared.index, prepared.key
+            if key is not None:
+                keys[index] = np.frombuffer(key, np.uint8)
             if prepared.reason is not None:
-                outcome.reasons[prepared.index] = prepared.reason
-                if prepared.key is not None:
-                    bad[prepared.key] = prepared.reason
-                if on_bad:
-                    on_bad(samples[prepared.index], prepared.reason)
-            elif prepared.pixels is not None and prepared.key is not None:
-                batcher.add(prepared.key, prepared.pixels)
+                for i in range(len(lanes)):
+                    quarantine(index, i, prepared.reason)
+            for i, framed in prepared.framed.items():
+                assert key is not None
+                if framed.range_used is not None:
+                    outcomes[i].narrow.append(framed.range_used)
+                if framed.pixels is None:
+                    reason = framed.reason or ""
+                    bad[i][key] = reason
+                    quarantine(index, i, reason)
+                else:
+                    outcomes[i].outside.append(framed.outside)
+                    batchers[i].add(key, framed.pixels, framed.outputs)
             progress.advance()
-        batcher.flush()
+        for batcher in batchers:
+            batcher.flush()
     except KeyboardInterrupt:
-        raise Interrupted(done - batcher.waiting, len(samples)) from None
+        waiting = max(batcher.waiting for batcher in batchers)
+        raise Interrupted(done - waiting, len(samples)) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    for index in range(len(samples)) if bad else ():
-        # Whichever thread came first decoded for all samples of these bytes.
-        reason = bad.get(outcome.keys[index].tobytes())
-        if reason is not None and index not in outcome.reasons:
-            outcome.reasons[index] = reason
-            if on_bad:
-                on_bad(samples[index], reason)
-    outcome.computed = batcher.computed
-    outcome.reused = len(samples) - outcome.computed - len(outcome.reasons)
-    return outcome
+    for i, outcome in enumerate(outcomes):
+        for index in range(len(samples)) if bad[i] else ():
+            # Whichever thread came first decoded for all samples of these bytes.
+            again = bad[i].get(keys[index].tobytes())
+            if again is not None and index not in outcome.reasons:
+                quarantine(index, i, again)
+        outcome.computed = batchers[i].computed
+        outcome.reused = len(samples) - outcome.computed - len(outcome.reasons)
+        outcome.images_per_second = batchers[i].images_per_second
+    return outcomes
 
 
 def _in_order(
@@ -211,36 +275,83 @@ def _in_order(
 
 
 class _Batcher:
-    """Collects pixels into batches of the engine's size and hands features on."""
+    """One lane's images, sorted by which of its outputs they lack: usually all of them."""
 
-    def __init__(self, start_engine: Callable[[], Engine], sink: Sink) -> None:
-        self._start_engine = start_engine
-        self._sink = sink
-        self._engine: Engine | None = None
-        self._keys: list[bytes] = []
-        self._pixels: list[np.ndarray] = []
-        self.computed = 0
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._queues: dict[tuple[int, ...], _Queue] = {}
+
+    def add(self, key: bytes, pixels: np.ndarray, outputs: tuple[int, ...]) -> None:
+        if outputs not in self._queues:
+            self._queues[outputs] = _Queue(self._lane, outputs)
+        self._queues[outputs].add(key, pixels)
+
+    def flush(self) -> None:
+        for queue in self._queues.values():
+            queue.flush()
 
     @property
     def waiting(self) -> int:
-        """Images taken in whose feature is not in the sink yet."""
-        return len(self._keys)
+        """Images taken in whose features are not in the sinks yet."""
+        return sum(len(queue.keys) for queue in self._queues.values())
+
+    @property
+    def computed(self) -> int:
+        return sum(queue.computed for queue in self._queues.values())
+
+    @property
+    def images_per_second(self) -> float | None:
+        timed = [queue for queue in self._queues.values() if queue.timed]
+        seconds = sum(queue.seconds for queue in timed)
+        return sum(queue.timed for queue in timed) / seconds if seconds > 0 else None
+
+
+class _Queue:
+    """Collects views into batches of the engine's size; hands on images whose views are complete."""
+
+    def __init__(self, lane: Lane, outputs: tuple[int, ...]) -> None:
+        self._lane = lane
+        self._outputs = outputs
+        self._sinks = [lane.sinks[i] for i in outputs]
+        self._views = lane.preprocessing.views
+        self._engine: Engine | None = None
+        self._pixels: deque[np.ndarray] = deque()
+        self._rows: list[list[np.ndarray]] = [[] for _ in outputs]
+        self.keys: deque[bytes] = deque()
+        self.computed = 0
+        self.seconds = 0.0
+        self.timed = 0  # images in `seconds`
 
     def add(self, key: bytes, pixels: np.ndarray) -> None:
         # First: an interrupt while the engine starts must not count this image as kept.
-        self._keys.append(key)
-        self._pixels.append(pixels)
+        self.keys.append(key)
+        self._pixels.extend(pixels)
         if self._engine is None:
-            self._engine = self._start_engine()
-        if len(self._keys) == self._engine.batch_size:
-            self.flush()
+            self._engine = self._lane.start(self._outputs)
+        while len(self._pixels) >= self._engine.batch_size:
+            self._forward(self._engine, self._engine.batch_size)
 
     def flush(self) -> None:
-        if not self._keys:
+        if self._pixels and self._engine is not None:
+            self._forward(self._engine, len(self._pixels))
+
+    def _forward(self, engine: Engine, count: int) -> None:
+        started = time.perf_counter()
+        features = engine.run(np.stack([self._pixels[i] for i in range(count)]))
+        if self.computed and count == engine.batch_size:  # the first batch also plans memory
+            self.seconds += time.perf_counter() - started
+            self.timed += count // self._views
+        for _ in range(count):
+            self._pixels.popleft()
+        for rows, new in zip(self._rows, features, strict=True):
+            rows.extend(new)
+        whole = len(self._rows[0]) // self._views
+        if not whole:
             return
-        assert self._engine is not None
-        features = self._engine.run(np.stack(self._pixels))
-        keys = np.frombuffer(b"".join(self._keys), np.uint8).reshape(-1, 32)
-        self._sink.append(keys, features)
-        self.computed += len(keys)
-        self._keys, self._pixels = [], []
+        keys = np.frombuffer(b"".join(list(self.keys)[:whole]), np.uint8).reshape(-1, 32)
+        for sink, rows in zip(self._sinks, self._rows, strict=True):
+            sink.append(keys, np.stack(rows[: whole * self._views]).reshape(whole, -1))
+            del rows[: whole * self._views]
+        for _ in range(whole):
+            self.keys.popleft()
+        self.computed += whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from .. import paths
 from ..backbones.base import Backbone
 from ..cache.features import Features
 from ..cache.features import open as open_features
-from ..cache.format import Header, write
+from ..cache.format import Header, Layer, write
 from ..images.sample import ImageSet
 from .options import RunOptions
 from .pipeline import Outcome
@@ -39,7 +39,8 @@ def publish(
     images: ImageSet,
     outcome: Outcome,
     header: Header,
-    known: Store,
+    backbone: Backbone,
+    known: Sequence[Store],
     output: Path,
     *,
     existing: Features | None,
@@ -53,8 +54,9 @@ def publish(
     outcome : Outcome
         Of all their samples.
     header : Header
-    known : Store
-        Has the feature of every row.
+    backbone : Backbone
+    known : sequence of Store
+        For each output, the feature of every row.
     output : pathlib.Path
     existing : Features or None
         The file as it is.
@@ -69,18 +71,24 @@ def publish(
         Rows whose path is gone.
     written : bool
     """
-    rows = rows_of(images.samples, outcome)
+    views = backbone.preprocessing.views
+    rows = rows_of(images.samples, outcome, views)
     removed = 0
     if existing is not None:
         seen = {sample.path for sample in images.samples}
         if add:
             rows = with_kept(rows, existing.rows, seen)
         else:
-            removed = sum(path not in seen for path in existing.paths)
+            removed = sum(path not in seen for path in existing.paths) // views
         unchanged = _same_header(existing.header, header) and same(rows, existing.rows)
         if outcome.computed == 0 and unchanged:
             return existing, removed, False
-    write(output, header, rows, _blocks(known, rows.keys))
+    first, *others = (_blocks(store, rows.keys, views) for store in known)
+    layers = [
+        Layer(each.to_recipe(), backbone.fingerprint(each), blocks)
+        for each, blocks in zip(backbone.outputs[1:], others, strict=True)
+    ]
+    write(output, header, rows, first, layers)
     return open_features(output), removed, True
 
 
@@ -89,6 +97,9 @@ def _same_header(a: Header, b: Header) -> bool:
     return (a.recipe, a.root, a.store) == (b.recipe, b.root, b.store)
 
 
-def _blocks(store: Store, keys: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(keys), _BLOCK):
-        yield store.take([key.tobytes() for key in keys[start : start + _BLOCK]])
+def _blocks(store: Store, keys: np.ndarray, views: int) -> Iterator[np.ndarray]:
+    """Features of all rows, in their order; the views of an image are neighbours."""
+    images = keys[::views]
+    for start in range(0, len(images), _BLOCK):
+        found = store.take([key.tobytes() for key in images[start : start + _BLOCK]])
+        yield found.reshape(len(found) * views, -1)

@@ -62,6 +62,10 @@ class Extraction:
             "ignored": self.ignored,
             "removed": self.removed,
             "features": [int(x) for x in f.features.shape],
+            "layers": {
+                name: [int(x) for x in array.shape]
+                for name, array in zip(f.outputs, (f.features, *f.layers.values()), strict=True)
+            },
             "engine": self.engine,
             "precision": f.recipe["precision"],
             "seconds": round(self.seconds, 3),

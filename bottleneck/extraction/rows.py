@@ -12,7 +12,7 @@ from ..images.sample import Sample
 from .pipeline import Outcome
 
 
-def rows_of(samples: Sequence[Sample], outcome: Outcome) -> Rows:
+def rows_of(samples: Sequence[Sample], outcome: Outcome, views: int = 1) -> Rows:
     """Columns for the samples that have a feature; the others stand in the quarantine.
 
     Parameters
@@ -21,13 +21,15 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome) -> Rows:
         Ordered by path.
     outcome : Outcome
         Of these samples.
+    views : int, default 1
+        Rows of one sample.
 
     Returns
     -------
     Rows
-        In the order of the samples.
+        In the order of the samples, and of the views within each.
     """
-    good = [i for i in range(len(samples)) if i not in outcome.reasons]
+    good = [i for i in range(len(samples)) if i not in outcome.reasons for _ in range(views)]
     kept = [samples[i] for i in good]
     return _build(
         [sample.path for sample in kept],
@@ -36,6 +38,7 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome) -> Rows:
         [sample.split for sample in kept],
         {name: [sample.meta.get(name) for sample in kept] for name in _columns(kept)},
         [(samples[i].path, reason) for i, reason in sorted(outcome.reasons.items())],
+        None if views == 1 else np.tile(np.arange(views, dtype=np.int32), len(good) // views),
     )
 
 
@@ -61,6 +64,7 @@ def with_kept(new: Rows, old: Rows, seen: set[str]) -> Rows:
             [*new.quarantine, *(item for item in old.quarantine if item[0] not in seen)],
             key=lambda item: paths.order(item[0]),
         ),
+        None if new.view is None else np.concatenate([new.view, kept.views()]),
     )
     return merged.take(merged.sorted())
 
@@ -75,6 +79,7 @@ def same(a: Rows, b: Rows) -> bool:
     return (
         a.paths == b.paths
         and np.array_equal(a.keys, b.keys)
+        and np.array_equal(a.views(), b.views())
         and a.classes == b.classes
         and np.array_equal(a.labels, b.labels)
         and a.splits == b.splits
@@ -106,6 +111,7 @@ def _build(
     splits: list[str],
     meta: dict[str, list[str | float | None]],
     quarantine: list[tuple[str, str]],
+    view: np.ndarray | None,
 ) -> Rows:
     classes = sorted({label for label in labels if label is not None}, key=paths.order)
     number = {name: i for i, name in enumerate(classes)}
@@ -116,6 +122,7 @@ def _build(
         splits=splits,
         classes=classes,
         meta={name: _column(values) for name, values in meta.items()},
+        view=view,
         quarantine=quarantine,
     )
 

@@ -16,7 +16,7 @@ from ..engines.base import Engine
 from ..errors import CacheError
 from ..images.decode import BadImage
 from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import apply
+from ..images.preprocess import frames
 from ..images.sample import Sample
 from .stores import Store
 
@@ -46,62 +46,83 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     )
 
 
-def agree(
+def earlier_environments(
+    environment: dict[str, Any], recorded: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Those among `recorded` that differ from the one of this run, each once.
+
+    Parameters
+    ----------
+    environment : dict
+        What this run computes with.
+    recorded : sequence of dict
+        What the stored features were computed with; empty for a new file.
+    """
+    earlier: list[dict[str, Any]] = []
+    for past in recorded:
+        for each in (past, *past.get("earlier", ())):
+            plain = {k: v for k, v in each.items() if k not in ("earlier", "parity_gap", "speed")}
+            if plain and plain != environment and plain not in earlier:
+                earlier.append(plain)
+    return earlier
+
+
+def gap(
     engine: Engine,
+    output: int,
     environment: dict[str, Any],
-    recorded: Sequence[dict[str, Any]],
+    earlier: dict[str, Any],
     samples: Sequence[Sample],
     known: Store,
     backbone: Backbone,
-) -> dict[str, Any]:
-    """The environment to record, after the engine has shown that it fits the stored features.
+) -> float | None:
+    """The largest relative error of a few stored features, computed again.
 
     Parameters
     ----------
     engine : Engine
         Just started.
-    environment : dict
-        What this run computes with.
-    recorded : sequence of dict
-        What the stored features were computed with; empty for a new file.
+    output : int
+        Which of its outputs `known` holds.
+    environment, earlier : dict
+        Of this run, and of the one it differs from.
     samples : sequence of Sample
     known : Store
-        The stored features.
+        The stored features of one output.
     backbone : Backbone
 
     Returns
     -------
-    dict
-        `environment`; where it differs from the recorded ones also ``earlier`` and ``parity_gap``,
-        the largest relative error that was measured (None if no stored image was at hand).
+    float or None
+        None if no stored image was at hand.
 
     Raises
     ------
     CacheError
         If the features differ by more than the precision allows; nothing has been stored yet.
     """
-    earlier: list[dict[str, Any]] = []
-    for past in recorded:
-        for each in (past, *past.get("earlier", ())):
-            plain = {k: v for k, v in each.items() if k not in ("earlier", "parity_gap")}
-            if plain and plain != environment and plain not in earlier:
-                earlier.append(plain)
-    if not earlier:
-        return environment
-    keys, pixels = _stored_images(samples, known, backbone, min(COUNT, engine.batch_size))
-    gap = None
-    if keys:
-        gap = float(relative_error(engine.run(np.stack(pixels)), known.take(keys)).max())
-        tolerance = TOLERANCE["fp32"]
-        if gap > tolerance:
-            raise CacheError(
-                f"environment changed: {describe_change(earlier[0], environment)}; {len(keys)} stored "
-                f"features, computed again, differ by up to {gap:.2g} of their length",
-                expected=f"at most {tolerance:g}; nothing was written",
-                next="run with the versions and the engine the file was made with, or extract into "
-                "a new file with -o",
-            )
-    return {**environment, "earlier": earlier, "parity_gap": gap}
+    views = backbone.preprocessing.views
+    count = max(1, min(COUNT, engine.batch_size // views))
+    keys, pixels = _stored_images(samples, known, backbone, count)
+    if not keys:
+        return None
+    flat = np.concatenate(pixels)
+    again = [
+        engine.run(flat[start : start + engine.batch_size])[output]
+        for start in range(0, len(flat), engine.batch_size)
+    ]
+    found = np.concatenate(again).reshape(len(keys), -1)
+    largest = float(relative_error(found, known.take(keys)).max())
+    tolerance = TOLERANCE["fp32"]
+    if largest > tolerance:
+        raise CacheError(
+            f"environment changed: {describe_change(earlier, environment)}; {len(keys)} stored "
+            f"features, computed again, differ by up to {largest:.2g} of their length",
+            expected=f"at most {tolerance:g}; nothing was written",
+            next="run with the versions and the engine the file was made with, or extract into "
+            "a new file with -o",
+        )
+    return largest
 
 
 def describe_change(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -128,7 +149,7 @@ def describe_change(old: dict[str, Any], new: dict[str, Any]) -> str:
 def _stored_images(
     samples: Sequence[Sample], known: Store, backbone: Backbone, count: int
 ) -> tuple[list[bytes], list[np.ndarray]]:
-    """Keys and pixels of a few images whose feature is stored, spread over the samples."""
+    """Keys and pixels (views, h, w, 3) of a few images whose feature is stored, spread over all."""
     keys: list[bytes] = []
     pixels: list[np.ndarray] = []
     for i in np.unique(np.linspace(0, len(samples) - 1, _TRIED).astype(int)):
@@ -138,7 +159,8 @@ def _stored_images(
             content = payload(samples[i].source)
             key = key_of(content)
             if key in known and key not in keys:
-                pixels.append(apply(to_image(content), backbone.preprocessing))
+                p = backbone.preprocessing
+                pixels.append(frames(to_image(content, range=p.range), p))
                 keys.append(key)
         except BadImage:
             continue  # the pipeline gives the reason

@@ -7,14 +7,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..cache import shards
+from ..cache import sealed
 from ..errors import CacheError
 
 
 class Store(Protocol):
-    """Features by the key of their image."""
+    """Features of one output by the key of their image, all its views in one row."""
 
     def __contains__(self, key: object) -> bool: ...
+
+    def __len__(self) -> int: ...
 
     def take(self, keys: Sequence[bytes]) -> np.ndarray:
         """Features (m, d) float32 of keys that are all in the store."""
@@ -32,6 +34,9 @@ class MemoryStore:
     def __init__(self, feature_size: int) -> None:
         self._row: dict[bytes, np.ndarray] = {}
         self._feature_size = feature_size
+
+    def __len__(self) -> int:
+        return len(self._row)
 
     def __contains__(self, key: object) -> bool:
         return key in self._row
@@ -56,21 +61,29 @@ class RowStore:
     keys : ndarray of shape (n, 32), uint8
     features : array-like of shape (n, d)
         Sliced, never read whole.
+    views : int, default 1
+        Rows that an image has, one after the other.
     """
 
-    def __init__(self, keys: np.ndarray, features: object) -> None:
-        self._row = {key.tobytes(): i for i, key in enumerate(keys)}
+    def __init__(self, keys: np.ndarray, features: object, views: int = 1) -> None:
+        self._row = {keys[i].tobytes(): i for i in range(0, len(keys), views)}
         self._features = features
+        self._views = views
+
+    def __len__(self) -> int:
+        return len(self._row)
 
     def __contains__(self, key: object) -> bool:
         return key in self._row
 
     def take(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Features (m, d) float32 of `keys`."""
-        rows = np.array([self._row[key] for key in keys], np.int64)
+        """Features (m, views * d) float32 of `keys`."""
+        first = np.array([self._row[key] for key in keys], np.int64)
+        rows = (first[:, None] + np.arange(self._views)).ravel()
         # HDF5 wants increasing rows, each once.
         unique, back = np.unique(rows, return_inverse=True)
-        return np.asarray(self._features[unique], np.float32)[back]  # type: ignore[index]
+        found = np.asarray(self._features[unique], np.float32)[back]  # type: ignore[index]
+        return found.reshape(len(keys), -1)
 
 
 class ShardStore:
@@ -79,18 +92,21 @@ class ShardStore:
     Parameters
     ----------
     index : dict of bytes to (Shard, int)
-        From `cache.shards.load`.
+        From `cache.sealed.load_all`.
     """
 
-    def __init__(self, index: dict[bytes, tuple[shards.Shard, int]]) -> None:
+    def __init__(self, index: dict[bytes, tuple[sealed.Shard, int]]) -> None:
         self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
 
     def __contains__(self, key: object) -> bool:
         return key in self._index
 
     def take(self, keys: Sequence[bytes]) -> np.ndarray:
         """Features (m, d) float32 of `keys`, of which there is at least one."""
-        return shards.take(self._index, keys)
+        return sealed.take(self._index, keys)
 
     def environments(self) -> list[dict[str, Any]]:
         """What the shards were computed with, each different one once."""
@@ -114,6 +130,9 @@ class Chain:
     def __init__(self, stores: Sequence[Store], feature_size: int) -> None:
         self._stores = stores
         self._feature_size = feature_size
+
+    def __len__(self) -> int:
+        return sum(len(store) for store in self._stores)
 
     def __contains__(self, key: object) -> bool:
         return any(key in store for store in self._stores)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import paths
 from ..backbones import registry
-from ..backbones.base import Backbone
-from ..cache import shards
+from ..backbones.base import Backbone, Output
+from ..cache import sealed
 from ..cache.features import Features
 from ..cache.features import open as open_features
 from ..errors import InputError
@@ -20,6 +22,7 @@ from ..images.sample import ImageSet
 from ..recipe import recipe_conflict
 from ..reporter import Reporter
 from .options import RecipeOptions, RunOptions
+from .settle import names_another
 from .stores import ShardStore
 
 
@@ -46,9 +49,8 @@ def open_target(
         return None
     existing = open_features(output)
     stored = existing.recipe
-    stated = recipe_options.backbone
     from_images = stored.get("modality") == "image"
-    if from_images and stated in (None, stored.get("backbone")):
+    if from_images and not names_another(recipe_options, stored):
         return existing
     if options.force:
         return None
@@ -58,14 +60,15 @@ def open_target(
             expected="a file that `bottleneck extract` made, or a new name",
             next="give another -o, or --force to replace the file",
         )
-    entry = registry.find_entry(str(stated))
-    found = entry.weights.find()
+    entry = registry.find_entry(str(recipe_options.backbone))
+    found = entry.weights.find() if entry.weights is not None else None
     wanted: dict[str, Any] = {
         **stored,
         "backbone": entry.name,
         "weights_sha256": found.sha256 if found else "(not on this machine)",
-        "preprocessing": entry.preprocessing().to_recipe(),
     }
+    with contextlib.suppress(InputError):  # a source that states no preprocessing
+        wanted["preprocessing"] = entry.preprocessing().to_recipe()
     raise recipe_conflict(stored, wanted, output)
 
 
@@ -175,14 +178,36 @@ def precise_enough(
     return True
 
 
-def sealed_shards(output: Path, backbone: Backbone, reporter: Reporter) -> tuple[ShardStore, int]:
-    """What a run that did not end has left for this recipe, and how many features that is."""
-    index, notes = shards.load(parts_folder(output), backbone.fingerprint())
+def refuse_unfillable(
+    existing: Features, new: Sequence[Output], images: ImageSet, options: RunOptions
+) -> None:
+    """Raise an InputError where a new layer would lack rows, whose images are not here."""
+    if not (options.add and new):
+        return
+    there = {sample.path for sample in images.samples}
+    gone = sum(path not in there for path in existing.paths)
+    if gone:
+        raise InputError(
+            f"{gone} rows of {existing.file} have no image here to compute {new[0].id} from",
+            expected="all images of the file, where it is to get another layer",
+            where="--layer with --add",
+            next="leave --add away and give all images, or give another -o",
+        )
+
+
+def sealed_shards(
+    output: Path, backbone: Backbone, reporter: Reporter
+) -> tuple[list[ShardStore], int]:
+    """What a run that did not end has left of each output, and of how many images that is."""
+    fingerprints = backbone.fingerprints()
+    found, notes = sealed.load_all(parts_folder(output), fingerprints)
     for note in notes:
         reporter.warn(note)
-    if index:
-        reporter.note(f"resumed: {len(index)} features were kept from a run that did not end")
-    return ShardStore(index), len(index)
+    stores = [ShardStore(found[each]) for each in fingerprints]
+    resumed = max(len(store) for store in stores)
+    if resumed:
+        reporter.note(f"resumed: {resumed} features were kept from a run that did not end")
+    return stores, resumed
 
 
 def parts_folder(output: Path) -> Path:
@@ -190,6 +215,6 @@ def parts_folder(output: Path) -> Path:
     return output.with_name(output.name + ".parts")
 
 
-def disk_need(n: int, backbone: Backbone) -> int:
-    """Bytes for `n` rows, twice: sealed shards, and the new file beside the old one."""
-    return n * (4 * backbone.entry.feature_size + 64) * 2
+def disk_need(n: int, sizes: Sequence[int], views: int) -> int:
+    """Bytes for the rows of `n` images, twice: sealed shards, and the new file beside the old one."""
+    return n * views * (4 * sum(sizes) + 64 * len(sizes)) * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,21 @@ def show_extraction(result: Extraction, *, verbose: bool) -> None:
     # Of a run that computed nothing it would say how fast files are hashed.
     speed = f" ({result.seen / max(result.seconds, 1e-9):,.0f} images/s)" if result.computed else ""
     state = "" if result.written else ", unchanged"
-    _line(f"{n:,} x {d:,} features, {result.seconds:.1f} s{speed}: {result.output}{state}")
+    for name, array in f.layers.items():
+        _line(f"{n:,} x {array.shape[1]:,} of {name}")
+    _line(f"{n:,} x {d:,} {_what(f)}, {result.seconds:.1f} s{speed}: {result.output}{state}")
+
+
+def _what(features: Features) -> str:
+    """What the first output is called: ``features``, or its layer where it is not the usual one."""
+    first = features.outputs[0]
+    marked = " of RANDOM weights" if is_random(features.recipe) else ""
+    return ("features" if first == "penultimate:none" else f"of {first}") + marked
+
+
+def is_random(recipe: Mapping[str, Any]) -> bool:
+    """Whether features come from an untrained network (``--weights none``)."""
+    return str(recipe.get("weights_sha256", "")).startswith("random")
 
 
 def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = False) -> None:
@@ -229,28 +243,6 @@ def show_confusion(confusion: list[list[int]], classes: list[str]) -> None:
     _console().print(table)
 
 
-def show_backbones(found: list[dict[str, Any]]) -> None:
-    """One line for each backbone."""
-    table = _table("name", "features", "input", "parameters", "GMACs", "top-1", "licence", "here")
-    table.columns[0].no_wrap = True
-    for b in found:
-        table.add_row(
-            b["name"],
-            f"{b['feature_size']:,}",
-            "x".join(map(str, b["input_size"])),
-            f"{b['parameters'] / 1e6:.1f} M",
-            f"{b['gmacs']:.2f}",
-            f"{b['top1']:.1f} %",
-            b["licence"],
-            "yes" if b["here"] else "no",
-        )
-    _console().print(table)
-    for b in found:
-        _line(f"{b['name']}: {b['penultimate']}; {b['source']}, weights {b['weights']}")
-    if not found:
-        _line("no backbone matches")
-
-
 def describe_features(features: Features) -> dict[str, Any]:
     """What a feature file holds, as data for ``info --json``."""
     counts = Counter(features.labels.tolist())
@@ -258,6 +250,14 @@ def describe_features(features: Features) -> dict[str, Any]:
         "format": "bottleneck-features",
         "file": str(features.file),
         "features": [int(x) for x in features.features.shape],
+        "layers": {
+            name: [int(x) for x in array.shape]
+            for name, array in zip(
+                features.outputs, (features.features, *features.layers.values()), strict=True
+            )
+        },
+        "views": int(features.views.max(initial=0)) + 1,
+        "random_weights": is_random(features.recipe),
         "fingerprint": features.fingerprint,
         "recipe": features.recipe,
         "environment": features.environment,
@@ -275,10 +275,15 @@ def show_features(features: Features, data: dict[str, Any], *, verbose: bool) ->
     n, d = data["features"]
     recipe, environment = data["recipe"], data["environment"]
     weights = str(recipe.get("weights_sha256", ""))[:12]
+    if data["random_weights"]:
+        weights = "RANDOM (--weights none)"
+    others = [f"{name} {shape[1]:,}" for name, shape in list(data["layers"].items())[1:]]
     table = _table("", "")
     table.columns[1].justify = "left"
     lines = [
-        ("features", f"{n:,} x {d:,}, fingerprint {data['fingerprint'][:12]}"),
+        (_what(features), f"{n:,} x {d:,}, fingerprint {data['fingerprint'][:12]}"),
+        ("further layers", ", ".join(others)),
+        ("views", f"{data['views']} an image" if data["views"] > 1 else ""),
         ("backbone", f"{recipe.get('backbone', 'none: from arrays')}, weights {weights or 'none'}"),
         ("preprocessing", _preprocessing(recipe.get("preprocessing") or {})),
         ("computed by", _environment(environment)),
@@ -300,9 +305,11 @@ def _preprocessing(p: dict[str, Any]) -> str:
     if not p:
         return ""
     crop = "x".join(str(x) for x in p["crop"])
+    depth = f", range {p['range']}" if "range" in p else ""
+    framed = f"resize to {p['resize']}, " if p["framing"] == "crop" else ""
     return (
-        f"{p['interpolation']} resize to {p['resize']}, {p['framing']} {crop}, "
-        f"mean {p['mean']}, std {p['std']}"
+        f"{p['interpolation']} {framed}{p['framing']} {crop}, "
+        f"mean {p['mean']}, std {p['std']}{depth}"
     )
 
 

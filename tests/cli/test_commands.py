@@ -226,15 +226,6 @@ def test_info_exports(features, tmp_path, kind):
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_backbones_can_be_filtered(monkeypatch):
-    assert [b["name"] for b in reply(run("backbones", "--json"))["backbones"]] == [
-        "efficientnet_lite0",
-        "resnet50",
-        "vgg16",
-    ]
-    assert "vgg16" not in run("backbones", "resnet").stdout
-
-
 def test_cache_where_and_clear(tmp_path, monkeypatch):
     monkeypatch.setenv("BOTTLENECK_CACHE_DIR", str(tmp_path / "own"))
     (tmp_path / "own" / "networks").mkdir(parents=True)

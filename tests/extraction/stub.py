@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bottleneck_probe.backbones import registry
+from bottleneck_probe.backbones import nodes, registry
 from bottleneck_probe.backbones.base import Entry, Weights
+from bottleneck_probe.backbones.layers import Node, sizes
 from bottleneck_probe.cache import shards
 from bottleneck_probe.engines import devices, select
 from bottleneck_probe.engines.base import Engine
@@ -19,11 +20,19 @@ from bottleneck_probe.images.preprocess import Preprocessing
 from PIL import Image
 
 D = 4
+NODES = [
+    Node("pixels", "Input", (3, 8, 8), "map"),
+    Node("double", "Mul", (3,), "vector"),
+    Node("penultimate", "output", (D,), "vector"),
+]
 
 
 class StubWeights:
     label = "none"
     licence = "none"
+
+    def here(self):
+        return True
 
     def find(self):
         here = Path(__file__)
@@ -38,23 +47,22 @@ def stub_preprocessing():
     return Preprocessing(resize=8, crop=(8, 8), interpolation="bilinear", mean=half, std=half)
 
 
-def refuse(state):
+def refuse(size):
     raise AssertionError("a stub has no network to build")
 
 
-STUB = Entry(
-    name="stub",
-    source="tests",
-    architecture="stub",
-    feature_size=D,
-    penultimate="mean colour, and 1",
-    parameters=0,
-    gmacs=0.0,
-    top1=0.0,
-    weights=StubWeights(),
-    preprocessing=stub_preprocessing,
-    build=refuse,
-)
+def entry(name):
+    return Entry(
+        name=name,
+        source="tests",
+        architecture=name,
+        weights=StubWeights(),
+        preprocessing=stub_preprocessing,
+        build=refuse,
+    )
+
+
+STUBS = {name: entry(name) for name in ("stub", "other")}
 
 
 class StubEngine(Engine):
@@ -62,8 +70,15 @@ class StubEngine(Engine):
 
     name = "stub"
 
-    def __init__(self, calls, *, batch_size, delay_s=0.0, scale=1.0, on_call=None):
-        super().__init__(batch_size=batch_size, size=(8, 8), feature_size=D, device="cpu")
+    def __init__(self, calls, backbone, *, batch_size, delay_s=0.0, scale=1.0, on_call=None):
+        super().__init__(
+            batch_size=batch_size,
+            size=(8, 8),
+            feature_sizes=sizes(NODES, backbone.outputs),
+            device="cpu",
+        )
+        self.outputs = backbone.outputs
+        self.offset = 0 if backbone.entry.name == "stub" else 1000
         self.calls = calls
         self.delay_s = delay_s
         self.scale = scale
@@ -72,14 +87,24 @@ class StubEngine(Engine):
     def forward(self, images):
         assert images.shape == (self.batch_size, 8, 8, 3)
         self.calls.forwards += 1
+        self.calls.cuts.append([output.id for output in self.outputs])
         if self.on_call:
             self.on_call(self.calls)
         time.sleep(self.delay_s)
-        colours = images.reshape(len(images), -1, 3).mean(axis=1, dtype=np.float64)
-        return (np.column_stack([colours, np.ones(len(images))]) * self.scale).astype(np.float32)
+        return [self._of(output, images) for output in self.outputs]
 
-    def versions(self):
-        return {}
+    def _of(self, output, images):
+        colours = images.reshape(len(images), -1, 3).mean(axis=1, dtype=np.float64) + self.offset
+        if output.node == "double":
+            found = 2 * colours
+        elif output.node == "pixels":
+            found = {
+                "avg": colours,
+                "flatten": images.transpose(0, 3, 1, 2).reshape(len(images), -1),
+            }[output.pooling]
+        else:
+            found = np.column_stack([colours, np.ones(len(images))])
+        return (found * self.scale).astype(np.float32)
 
 
 class Calls:
@@ -87,6 +112,7 @@ class Calls:
 
     def __init__(self):
         self.forwards = 0
+        self.cuts = []  # the outputs of each forward
         self.started = 0
         self.choices = []
         self.delay_s = 0.0
@@ -95,22 +121,31 @@ class Calls:
 
 
 def install(setattr_, setitem):
-    """Register the backbone and let every chosen engine be the stub; `Calls` counts."""
+    """Register the backbones and let every chosen engine be the stub; `Calls` counts."""
     calls = Calls()
 
     def start(choice, backbone, reporter):
-        assert backbone.entry.name == "stub"
+        assert backbone.entry.name in STUBS
         calls.started += 1
         calls.choices.append(choice)
-        return StubEngine(
+        engine = StubEngine(
             calls,
+            backbone,
             batch_size=choice.batch_size,
             delay_s=calls.delay_s,
             scale=calls.scale,
             on_call=calls.on_call,
         )
+        return engine, choice
 
-    setitem(registry.ENTRIES, "stub", STUB)
+    real_nodes = nodes.nodes_of
+    for name, stub in STUBS.items():
+        setitem(registry.ENTRIES, name, stub)
+    setattr_(
+        nodes,
+        "nodes_of",
+        lambda backbone: NODES if backbone.entry.name in STUBS else real_nodes(backbone),
+    )
     setattr_(select, "start", start)
     setattr_(devices, "driver_has_gpu", lambda: False)
     return calls

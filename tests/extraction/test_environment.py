@@ -2,7 +2,7 @@
 
 import bottleneck_probe as bp
 import pytest
-from bottleneck_probe.extraction import job, publish
+from bottleneck_probe.extraction import lane, publish
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.reporter import Silent
 
@@ -11,8 +11,8 @@ from bottleneck_probe.reporter import Silent
 def versions(monkeypatch):
     """Versions of libraries that the environment records; a test may change them."""
     said = {"pillow": "12.0.0"}
-    real = job.version
-    monkeypatch.setattr(job, "version", lambda name: said.get(name) or real(name))
+    real = lane.version
+    monkeypatch.setattr(lane, "version", lambda name: said.get(name) or real(name))
     return said
 
 
@@ -99,19 +99,19 @@ def test_a_decoder_that_shifts_pixels_is_found_out(
     before = (tmp_path / "x.h5").read_bytes()
     photos(4, first=50)
     versions["pillow"] = "13.0.0"
-    real = spotcheck.apply
+    real = spotcheck.frames
 
     def shifted(image, preprocessing):
         return real(image, preprocessing).clip(2, None) - 2
 
-    monkeypatch.setattr(spotcheck, "apply", shifted)
-    monkeypatch.setattr(pipeline, "apply", shifted)
+    monkeypatch.setattr(spotcheck, "frames", shifted)
+    monkeypatch.setattr(pipeline, "frames", shifted)
     with pytest.raises(bp.CacheError, match=r"pillow 12\.0\.0 -> 13\.0\.0"):
         extract(root)
     assert (tmp_path / "x.h5").read_bytes() == before
     # The same decoder under another version is welcome.
-    monkeypatch.setattr(spotcheck, "apply", real)
-    monkeypatch.setattr(pipeline, "apply", real)
+    monkeypatch.setattr(spotcheck, "frames", real)
+    monkeypatch.setattr(pipeline, "frames", real)
     environment = extract(root).features.environment
     assert environment["versions"]["pillow"] == "13.0.0"
     assert environment["earlier"][0]["versions"]["pillow"] == "12.0.0"

@@ -206,7 +206,7 @@ def test_an_unchanged_file_needs_no_weights(extract, photos, monkeypatch):
     """They were asked for although nothing was to be computed."""
     root = photos(4)
     extract(root)
-    monkeypatch.setattr("bottleneck_probe.backbones.registry._recall", lambda sha256: None)
+    monkeypatch.setattr("bottleneck_probe.backbones.registry.recall", lambda sha256: None)
     nothing = replace(registry.ENTRIES["stub"], weights=_Nowhere())
     monkeypatch.setitem(registry.ENTRIES, "stub", nothing)
     done = extract(root)

@@ -1,0 +1,181 @@
+"""One backbone on its way through the images: what is known of it, its engines, its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..backbones.base import Backbone
+from ..cache import shards
+from ..engines import onnx, select
+from ..engines.base import Engine
+from ..images.preprocess import Preprocessing
+from ..images.sample import Sample
+from ..reporter import Reporter
+from . import pipeline, spotcheck
+from .options import RunOptions
+from .stores import Chain, Store
+
+# Fewer images than this say little about a speed.
+_TIMED = 32
+
+
+def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
+    """Engine, device, batch size and library versions, without starting the engine."""
+    libraries = ["pillow", "numpy"]
+    if choice.engine == "eager":
+        # torchvision comes along with timm, and the other way round, in every file made so far.
+        libraries += ["torch", "torchvision", "timm"]
+        libraries += [name for name in backbone.entry.libraries if name not in libraries]
+    versions = {}
+    for name in libraries:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if choice.engine == "onnx":
+        versions |= onnx.installed_packages()
+    return {
+        "engine": choice.label,
+        "device": choice.device,
+        "batch_size": choice.batch_size,
+        "versions": versions,
+    }
+
+
+class Lane:
+    """One backbone over one set of images, and where the features are looked up and put.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    options : RunOptions
+    samples : sequence of Sample
+    stores : sequence of list of Store
+        For each output those whose features need not be computed.
+    sizes : sequence of int
+        Length of the vector of each output.
+    environments : sequence of dict
+        Those the stored features were made in.
+    sinks : sequence of Sink
+        Take the new ones, one for each output.
+    n_missing : int
+        An upper bound, by which `auto` decides whether an export pays.
+    reporter : Reporter
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        options: RunOptions,
+        samples: Sequence[Sample],
+        stores: Sequence[list[Store]],
+        sizes: Sequence[int],
+        environments: Sequence[dict[str, Any]],
+        sinks: Sequence[pipeline.Sink],
+        n_missing: int,
+        reporter: Reporter,
+    ) -> None:
+        self.backbone = backbone
+        self.sinks = list(sinks)
+        self.stores = [list(each) for each in stores]
+        self._sizes = [backbone.preprocessing.views * size for size in sizes]
+        self.known = self.chains()
+        self._options = options
+        self._samples = samples
+        self._recorded = list(environments)
+        self._n_missing = n_missing
+        self._reporter = reporter
+        # Where nothing is computed: of several, the one that knows of the others.
+        nothing: dict[str, Any] = {}
+        knowing = max(environments, key=lambda e: len(e.get("earlier", ())), default=nothing)
+        self.environment = dict(knowing)
+        self._told: set[str] = set()
+        self._checked = False
+
+    def chains(self) -> list[Chain]:
+        """For each output all features that are in its stores now."""
+        return [Chain(each, size) for each, size in zip(self.stores, self._sizes, strict=True)]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its images go through."""
+        return self.backbone.preprocessing
+
+    def missing(self, key: bytes) -> tuple[int, ...]:
+        """Outputs, by their index, without a feature for this key."""
+        return tuple(i for i, known in enumerate(self.known) if key not in known)
+
+    def start(self, outputs: tuple[int, ...]) -> Engine:
+        """An engine for these outputs, after it has been seen to agree with what is stored."""
+        engine, environment = self._engine(outputs)
+        if self._checked:
+            return engine
+        earlier = spotcheck.earlier_environments(environment, self._recorded)
+        speed = self.environment.get("speed")
+        self.environment = dict(environment)
+        if earlier:
+            self.environment["earlier"] = earlier
+            self.environment["parity_gap"] = self._gap(engine, outputs, environment, earlier[0])
+        if speed:
+            self.environment["speed"] = speed
+        for sink in self.sinks:
+            if isinstance(sink, shards.Shards):
+                sink.environment = dict(self.environment)
+        self._checked = True
+        return engine
+
+    def _engine(self, outputs: tuple[int, ...]) -> tuple[Engine, dict[str, Any]]:
+        cut = self.backbone.with_outputs(tuple(self.backbone.outputs[i] for i in outputs))
+        choice = select.choose(
+            cut,
+            engine=self._options.engine,
+            device=self._options.device,
+            batch_size=self._options.batch_size,
+            n_missing=self._n_missing,
+            recorded=self._recorded[0] if self._recorded else None,
+        )
+        if choice.reason not in self._told:
+            self._told.add(choice.reason)
+            self._reporter.note(f"{self.backbone.entry.name}: {choice.reason}")
+        engine, choice = select.start(choice, cut, self._reporter)
+        return engine, environment_of(choice, self.backbone)
+
+    def _gap(
+        self,
+        engine: Engine,
+        outputs: tuple[int, ...],
+        environment: dict[str, Any],
+        earlier: dict[str, Any],
+    ) -> float | None:
+        """How far stored features of one output lie from what this environment gives."""
+        stored = [i for i, each in enumerate(self.stores) if any(map(_holds, each))]
+        if not stored:
+            return None
+        shared = [i for i in stored if i in outputs]
+        output = (shared or stored)[0]
+        if not shared:
+            # Only a further layer is missing: what is stored is of layers that this engine lacks.
+            engine, _ = self._engine((output,))
+            outputs = (output,)
+        return spotcheck.gap(
+            engine,
+            outputs.index(output),
+            environment,
+            earlier,
+            self._samples,
+            self.known[output],
+            self.backbone,
+        )
+
+    def note_speed(self, outcome: pipeline.Outcome) -> None:
+        """Keep what the network alone does in a second, for who compares backbones."""
+        rate = outcome.images_per_second
+        if rate is None or (outcome.computed < _TIMED and "speed" in self.environment):
+            return
+        self.environment["speed"] = {"images_per_second": float(f"{rate:.3g}")}
+
+
+def _holds(store: Store) -> bool:
+    return len(store) > 0

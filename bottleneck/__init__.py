@@ -31,6 +31,8 @@ _HOME = {
     "extract": "extraction.api",
     "embed": "extraction.api",
     "fit": "fitting",
+    "compare": "comparison",
+    "Comparison": "comparison",
     "Probe": "probe",
     "load": "probe",
     "Predictions": "prediction",
@@ -43,6 +45,8 @@ if _TYPE_CHECKING:
     from .backbones.registry import list_backbones as list_backbones
     from .cache.features import Features as Features
     from .cache.features import open as open
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .errors import BottleneckError as BottleneckError
     from .errors import CacheError as CacheError
     from .errors import EngineError as EngineError

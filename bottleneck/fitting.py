@@ -44,7 +44,8 @@ def fit(
     Parameters
     ----------
     features : Features, path, or a list of these
-        Several of one recipe are joined, equal (path, key) once.
+        Several of one recipe are joined, equal (path, key) once. Of a file with several layers the
+        first one counts; ``FILE.h5::ID`` takes another.
     head : str, default ``"logistic"``
         ``logistic``, ``svm`` (linear), ``svm-rbf`` or ``mlp``.
     head_options : dict, optional
@@ -125,7 +126,9 @@ def run(
 
     if output is not None:
         require_free(Path(output), force)  # before the work, not after it
-    given = load_features(features)
+    given = load_features(features, reporter)
+    # One output makes a probe: what else lies in the file does not belong to it.
+    given = given.output(given.outputs[0])
     with reporter.progress(f"fit {head}", 1) as bar:
         result = evaluate(
             given.features[:],
@@ -133,11 +136,15 @@ def run(
             classes=given.classes,
             splits=given.splits,
             keys=given.keys,
+            views=int(given.views.max(initial=0)) + 1,
             head=head,
             seed=seed,
             progress=_steps(bar),
             **options,
         )
+    if str(given.recipe.get("weights_sha256", "")).startswith("random"):
+        # Kept in the probe and shown with every score: it says nothing about the trained network.
+        result.notes.insert(0, "the features come from a network with RANDOM weights")
     for note in result.notes:
         reporter.note(note)
     probe = Probe.from_result(result, given, seed=seed)
@@ -146,11 +153,11 @@ def run(
     return probe, result
 
 
-def load_features(features: Any) -> Features:
-    """Features, a file of features, or several of one recipe joined."""
+def load_features(features: Any, reporter: Reporter | None = None) -> Features:
+    """Features, a file of features (``FILE.h5::ID`` for one layer), or several of one recipe joined."""
     many: Sequence[Any] = features if isinstance(features, list | tuple) else [features]
     opened = [each if isinstance(each, Features) else open_features(each) for each in many]
-    return opened[0] if len(opened) == 1 else join(opened)
+    return opened[0] if len(opened) == 1 else join(opened, reporter)
 
 
 def require_free(output: Path, force: bool) -> None:

@@ -254,8 +254,7 @@ def predict(
     """
     stored = _as_features(images)
     if stored is not None:
-        _require_recipe(probe, stored, "the features")
-        return _of_features(probe, stored)
+        return _of_features(probe, _of_recipe(probe, stored, "the features"))
     found = find_images(images, root=root, path_column=path_column, missing=missing)
     extracted = _extract(probe, found, features, reporter or Silent(), options)
     return _in_input_order(probe, found, extracted.features)
@@ -315,14 +314,14 @@ def score(
         ignored = found.ignored
         stored = _extract(probe, found, features, reporter, options).features
     else:
-        _require_recipe(probe, stored, "the features")
+        stored = _of_recipe(probe, stored, "the features")
     result = _score_features(probe, stored)
     for note in result["notes"]:
         reporter.note(note)
     quarantined = len(stored.quarantine)
     return {
-        "seen": len(stored) + quarantined,
-        "predicted": len(stored),
+        "seen": len(set(stored.paths)) + quarantined,
+        "predicted": len(set(stored.paths)),
         "quarantined": quarantined,
         "ignored": ignored,
         **result,
@@ -346,15 +345,19 @@ def _as_features(images: Any) -> Features | None:
     return None
 
 
-def _require_recipe(probe: Probe, features: Features, what: str) -> None:
-    if features.fingerprint != probe.fingerprint:
-        conflict = recipe_conflict(features.recipe, probe.recipe, str(features.file or what))
-        backbone = probe.recipe.get("backbone", "BACKBONE")
-        raise RecipeError(
-            f"the probe was fitted on other features than those of {features.file or what}",
-            expected=conflict.expected,
-            next=f"bottleneck extract IMAGES --backbone {backbone} makes features that fit",
-        )
+def _of_recipe(probe: Probe, features: Features, what: str) -> Features:
+    """The output that the probe was fitted on, whichever of a file's it is."""
+    for name in features.outputs:
+        output = features.output(name)
+        if output.fingerprint == probe.fingerprint:
+            return output
+    conflict = recipe_conflict(features.recipe, probe.recipe, str(features.file or what))
+    backbone = probe.recipe.get("backbone", "BACKBONE")
+    raise RecipeError(
+        f"the probe was fitted on other features than those of {features.file or what}",
+        expected=conflict.expected,
+        next=f"bottleneck extract IMAGES --backbone {backbone} makes features that fit",
+    )
 
 
 def _extract(
@@ -367,7 +370,7 @@ def _extract(
     reuse = None
     if features is not None:
         reuse = features if isinstance(features, Features) else open_features(features)
-        _require_recipe(probe, reuse, "--features")
+        reuse = _of_recipe(probe, reuse, "--features")
     if probe.recipe.get("modality") != "image":
         raise RecipeError(
             "the probe was fitted on features from arrays, not on images",
@@ -381,17 +384,27 @@ def _extract(
 
 
 def _of_features(probe: Probe, features: Features) -> Predictions:
-    probabilities = _in_blocks(probe, features)
+    paths, probabilities = _by_image(features, _in_blocks(probe, features))
     labels = [probe.classes[i] for i in probabilities.argmax(axis=1)]
     bad = features.quarantine
     nothing = np.full((len(bad), len(probe.classes)), np.nan)
     return Predictions(
-        paths=[*features.paths, *(path for path, _ in bad)],
+        paths=[*paths, *(path for path, _ in bad)],
         labels=[*labels, *[None] * len(bad)],
         probabilities=np.concatenate([probabilities, nothing]),
         classes=probe.classes,
         reasons=[*[None] * len(labels), *(reason for _, reason in bad)],
     )
+
+
+def _by_image(features: Features, probabilities: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """One row per image: where it has several views (tiles), the mean of their probabilities."""
+    if not features.views.any():
+        return list(features.paths), probabilities
+    paths, image = np.unique(features.paths, return_inverse=True)
+    total = np.zeros((len(paths), probabilities.shape[1]))
+    np.add.at(total, image, probabilities)
+    return [str(path) for path in paths], total / np.bincount(image)[:, None]
 
 
 def _in_blocks(probe: Probe, features: Features, rows: int = 8192) -> np.ndarray:
@@ -419,6 +432,7 @@ def _in_input_order(probe: Probe, found: ImageSet, features: Features) -> Predic
 
 def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
     from .evaluate.scoring import score as score_predictions
+    from .evaluate.splits import group_mean, group_rows
 
     labelled = np.flatnonzero(features.y >= 0)
     unknown = sorted({c for c in features.labels[labelled] if c not in probe.classes})
@@ -441,12 +455,15 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
         )
     number = {name: i for i, name in enumerate(probe.classes)}
     y = np.array([number[c] for c in features.labels[fresh]])
+    groups = group_rows(features.keys[fresh], len(fresh))
     found = score_predictions(
-        _in_blocks(probe, features.subset(fresh)),
+        # An image that was cut into tiles is answered once, as `predict` does.
+        group_mean(_in_blocks(probe, features.subset(fresh)), groups),
         y,
         probe.classes,
         keys=features.keys[fresh],
         majority=number[probe.majority],
+        views=int(features.views.max(initial=0)) + 1,
     )
     notes = [f"{dropped} images that the probe was trained on were left out"] if dropped else []
     unlabelled = len(features) - len(labelled)

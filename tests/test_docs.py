@@ -97,8 +97,8 @@ def test_the_check_sees_command_lines_and_refuses_wrong_ones():
 def test_every_option_named_in_the_text_exists(page):
     known = {name for c in _commands().values() for p in c.params for name in p.opts}
     known |= {"--help", "--version"}
-    # Those of other programs: pip's.
-    known |= {"--no-index", "--find-links"}
+    # Those of other programs: pip's, tf2onnx's.
+    known |= {"--no-index", "--find-links", "--saved-model"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert named <= known
 

@@ -96,7 +96,7 @@ def test_an_existing_probe_is_kept_unless_forced(tmp_path, monkeypatch):
     path.write_bytes(b"years of work")
     began = []
     real = fitting.load_features
-    monkeypatch.setattr(fitting, "load_features", lambda x: began.append(x) or real(x))
+    monkeypatch.setattr(fitting, "load_features", lambda *x: began.append(x) or real(*x))
     with pytest.raises(bp.ProbeError, match="exists") as caught:
         bp.fit(clouds(), output=path, quiet=True, **QUICK)
     assert "--force" in caught.value.next

@@ -365,3 +365,46 @@ def test_copies_of_an_image_do_not_narrow_the_interval_of_score(tmp_path):
     tenfold = probe.score(bp.Features.from_arrays(np.repeat(new, 10, 0), np.repeat(names, 10)))
     assert tenfold["metrics"]["accuracy"] == pytest.approx(once["metrics"]["accuracy"])
     assert any("copies" in note for note in tenfold["notes"])
+
+
+def test_tiles_are_answered_image_by_image(calls, photos, tmp_path):
+    tiled = {"backbone": "stub", "framing": "tiles:1x2", "quiet": True}
+    cache = bp.extract(photos(40), output=tmp_path / "t.h5", **tiled)
+    assert cache.features.shape == (80, 4)
+    probe = bp.fit(cache, folds=3, repeats=1, quiet=True)
+    new = photos(6, folder="new", first=100)
+    guess = probe.predict(new)
+    assert len(guess) == guess.predicted == 6
+    assert guess.labels == [expected_label(path) for path in guess.paths]
+    rows = bp.extract(new, output=tmp_path / "n.h5", **tiled)
+    each = probe.predict_proba(np.asarray(rows.features)).reshape(6, 2, 2).mean(axis=1)
+    np.testing.assert_allclose(guess.probabilities, each)
+    assert probe.predict(rows).paths == guess.paths
+    from bottleneck_probe.prediction import score
+
+    found = score(probe, new)
+    assert (found["seen"], found["predicted"]) == (6, 6)
+    assert found["metrics"]["accuracy"]["value"] == 1
+
+
+def test_a_probe_finds_its_layer_among_those_of_a_file(calls, photos, tmp_path):
+    root = photos(40)
+    cache = bp.extract(
+        root, output=tmp_path / "x.h5", backbone="stub", layer=["penultimate", "double"], quiet=True
+    )
+    probe = bp.fit(f"{tmp_path / 'x.h5'}::double", folds=3, repeats=1, quiet=True)
+    assert [each["node"] for each in probe.recipe["outputs"]] == ["double"]
+    alone = probe.predict(cache.output("double"))
+    np.testing.assert_array_equal(probe.predict(cache).probabilities, alone.probabilities)
+    calls.cuts = []
+    new = probe.predict(photos(4, folder="new", first=200))
+    assert new.predicted == 4
+    assert calls.cuts == [["double:none"]]
+    # The same probe, whatever else lies in the file it was fitted on.
+    lone = bp.extract(root, output=tmp_path / "y.h5", backbone="stub", layer="double", quiet=True)
+    bp.fit(lone, folds=3, repeats=1, quiet=True).save(tmp_path / "a.probe")
+    probe.save(tmp_path / "b.probe")
+    assert (tmp_path / "a.probe").read_bytes() == (tmp_path / "b.probe").read_bytes()
+    penultimate = bp.fit(cache, folds=3, repeats=1, quiet=True)
+    with pytest.raises(bp.RecipeError):
+        penultimate.predict(lone)

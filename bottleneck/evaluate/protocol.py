@@ -27,7 +27,13 @@ from .fitting import Fitter
 from .intervals import CV_SHRINK, Metric, with_intervals
 from .metrics import METRICS, confusion_matrix, most_frequent, per_class
 from .rows import Rows, assign_rows
-from .splits import TRAIN_ONLY, copy_weights, single_group_classes, stratified_folds
+from .splits import (
+    TRAIN_ONLY,
+    copy_weights,
+    group_mean,
+    single_group_classes,
+    stratified_folds,
+)
 from .wording import copies, names, only_train
 
 SELECT = ("one-se", "best")
@@ -49,12 +55,16 @@ class OutOfFold:
         Outer fold of the first repeat; 0 for a held-out set.
     probabilities : ndarray of shape (m, k), float64
         Averaged over repeats.
+    repeat_folds, answers : ndarray of shape (repeats, m), int32
+        Outer fold and predicted class in each repeat, which a paired test of two heads goes by.
     """
 
     rows: np.ndarray
     y: np.ndarray
     folds: np.ndarray
     probabilities: np.ndarray
+    repeat_folds: np.ndarray
+    answers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Result:
     classes : list of str
         Those with a training row.
     n_train, n_test : int
-        Rows the kept pipeline learned from, and rows that were scored, copies included. Under
+        Images the kept pipeline learned from, and images that were scored, copies included. Under
         cross-validation the scored rows are among the training rows of the kept pipeline, which no number
         here comes from.
     majority : int
@@ -123,6 +133,7 @@ def evaluate(
     classes: Sequence[str],
     splits: np.ndarray | Sequence[str] | None = None,
     keys: np.ndarray | None = None,
+    views: int = 1,
     head: str = "logistic",
     head_options: Mapping[str, Any] | None = None,
     folds: int = 5,
@@ -147,6 +158,8 @@ def evaluate(
         ``train``, ``val``, ``test`` or ``""``. Test scores, else val; everything else trains.
     keys : ndarray of shape (n, 32), uint8, optional
         Rows with equal keys never stand on both sides, and count as one image in every score.
+    views : int, default 1
+        Rows that each image has by its framing, with equal keys: counts are of images.
     head : str, default "logistic"
         A name of `heads.registry.HEADS`.
     head_options : dict, optional
@@ -218,20 +231,27 @@ def evaluate(
     scored = np.flatnonzero(fold_of != TRAIN_ONLY)
     k = len(rows.classes)
     truth, weights = rows.y[scored], copy_weights(rows.groups[scored])
-    notes += copies(len(scored), len(np.unique(rows.groups[scored])))
+    notes += copies(len(scored), len(np.unique(rows.groups[scored])), views)
     total = np.zeros((len(y), k))
     confusions, shown = [], np.zeros((k, k), np.int64)
+    repeat_folds, answers = np.zeros((2, len(outer), len(scored)), np.int32)
     by_job = iter(choices)
     for number, repeat in enumerate(outer):
-        predicted = np.zeros(len(y), np.intp)
-        for job in repeat:
+        predicted, dealt = np.zeros((2, len(y)), np.intp)
+        for fold, job in enumerate(repeat):
             pipeline = fitter.fit(next(by_job), job.train)
-            probabilities = fitter.predict_proba(pipeline, job.test)
+            # Views of one image (tiles) answer together, as `predict` lets them.
+            probabilities = group_mean(
+                fitter.predict_proba(pipeline, job.test), rows.groups[job.test]
+            )
             predicted[job.test] = probabilities.argmax(axis=1)
+            dealt[job.test] = fold
             total[job.test] += probabilities
+        repeat_folds[number], answers[number] = dealt[scored], predicted[scored]
         confusions.append(confusion_matrix(truth, predicted[scored], k, weights))
         if number == 0:
-            shown = confusion_matrix(truth, predicted[scored], k)
+            # The views of an image all have its answer.
+            shown = confusion_matrix(truth, predicted[scored], k) // views
 
     kept, kept_rows = choices[-1], rows.train
     if held_out and refit_all:
@@ -250,8 +270,8 @@ def evaluate(
         protocol=protocol,
         pipeline=pipeline,
         classes=rows.classes,
-        n_train=len(kept_rows),
-        n_test=len(scored),
+        n_train=len(kept_rows) // views,
+        n_test=len(scored) // views,
         n_unlabelled=rows.n_unlabelled,
         n_dropped=rows.n_dropped,
         majority=majority,
@@ -264,6 +284,8 @@ def evaluate(
             y=truth.astype(np.int32),
             folds=fold_of[scored].astype(np.int32),
             probabilities=total[scored] / len(outer),
+            repeat_folds=repeat_folds,
+            answers=answers,
         ),
         notes=notes,
         choice=kept.to_dict(grid),

@@ -21,6 +21,7 @@ def score(
     *,
     keys: np.ndarray | None = None,
     majority: int | None = None,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Metrics of predictions, with the intervals of a held-out set.
 
@@ -36,6 +37,8 @@ def score(
     majority : int, optional
         Index of the class that the baseline answers with: the most frequent one of the training images, as
         `protocol.Result.majority` has it. Default: the most frequent one here.
+    views : int, default 1
+        Rows that each image has by its framing, with equal keys: counts are of images.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def score(
         majority = most_frequent(truth, weights)
     baseline = confusion_matrix(truth, np.full(n, majority), k, weights)
     weighted = confusion_matrix(truth, answers, k, weights)
-    confusion = confusion_matrix(truth, answers, k)
+    confusion = confusion_matrix(truth, answers, k) // views
     left_out = len(y) - n
     notes = [f"{left_out} unlabelled {images(left_out)} left out"] if left_out else []
     return {
@@ -79,6 +82,6 @@ def score(
         "baseline": with_intervals(baseline),
         "confusion": confusion,
         "per_class": per_class(weighted, list(classes), confusion.sum(axis=1)),
-        "n": n,
-        "notes": notes + copies(n, len(np.unique(groups))),
+        "n": n // views,
+        "notes": notes + copies(n, len(np.unique(groups)), views),
     }

@@ -28,10 +28,19 @@ def only_train(classes: Sequence[str]) -> str:
     )
 
 
-def copies(n_rows: int, n_groups: int) -> list[str]:
-    """About identical images among those that score; nothing where there are none."""
+def copies(n_rows: int, n_groups: int, views: int = 1) -> list[str]:
+    """About rows that score together: views of one image, and identical images."""
+    notes = []
+    if views > 1:
+        notes.append(
+            f"the {views} views of an image are answered by the mean of their probabilities; "
+            f"{n_rows} rows are {n_rows // views} images"
+        )
+        n_rows //= views
     extra = n_rows - n_groups
-    if not extra:
-        return []
-    verb = "is a copy of another" if extra == 1 else "are copies of others"
-    return [f"{extra} of {n_rows} scored images {verb}; identical images count once, together"]
+    if extra:
+        verb = "is a copy of another" if extra == 1 else "are copies of others"
+        notes.append(
+            f"{extra} of {n_rows} scored images {verb}; identical images count once, together"
+        )
+    return notes

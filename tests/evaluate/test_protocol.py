@@ -590,3 +590,33 @@ def test_every_row_is_accounted_for_whatever_comes(rows, with_splits, holdout, f
     assert result.oof.probabilities.sum(axis=1) == pytest.approx(1)
     names = np.array(list("abcd"))
     assert np.array_equal(np.array(result.classes)[result.oof.y], names[y[scored]])
+
+
+# --- several views of an image ---------------------------------------------------------------
+
+
+def test_the_views_of_an_image_answer_together_and_count_as_one_image():
+    """Single views are noisy; the mean of nine is nearly always right."""
+    rng = np.random.default_rng(5)
+    truth = np.arange(40) % 2
+    y = np.repeat(truth, 9).astype(np.int32)
+    X = rng.normal(size=(360, 4)) + 0.9 * np.outer(y, np.eye(4)[0])
+    keys = np.repeat(keys_of(range(40)), 9, axis=0)
+    splits = split(360, ("train", 180), ("test", 180))
+    result = evaluate(X, y, classes=["ants", "bees"], splits=splits, keys=keys, views=9)
+    # By hand: the kept pipeline's probabilities, averaged image by image.
+    p = result.pipeline.predict_proba(X[180:]).reshape(20, 9, 2)
+    right = (p.mean(axis=1).argmax(axis=1) == truth[20:]).mean()
+    alone = (p.argmax(axis=2) == truth[20:, None]).mean()
+    assert result.metrics["accuracy"]["value"] == pytest.approx(right)
+    assert right > alone
+    np.testing.assert_allclose(
+        result.oof.probabilities, np.repeat(p.mean(axis=1), 9, axis=0), rtol=1e-9
+    )
+    low, high = wilson(right, 20)
+    assert result.metrics["accuracy"]["low"] == pytest.approx(float(low))
+    assert result.metrics["accuracy"]["high"] == pytest.approx(float(high))
+    assert (result.n_train, result.n_test, result.confusion.sum()) == (20, 20, 20)
+    assert sum(each["n"] for each in result.per_class) == 20
+    assert any("180 rows are 20 images" in note for note in result.notes)
+    assert not any("copies" in note for note in result.notes)

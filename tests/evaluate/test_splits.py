@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bottleneck_probe.evaluate.splits import (
     TRAIN_ONLY,
+    group_mean,
     group_rows,
     holdout,
     inner_folds,
@@ -88,3 +89,16 @@ def test_holdout_is_not_the_leading_bytes_of_the_key():
     keys = keys_of(range(600))
     low = keys[:, 0] < 256 * 0.2
     assert np.mean(holdout(keys, 0.2)[low]) < 0.5
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.integers(1, 3))
+def test_a_group_answers_by_the_mean_of_its_rows(groups, k):
+    values = np.random.default_rng(len(groups)).random((len(groups), k))
+    found = group_mean(values, np.array(groups))
+    for row, group in enumerate(groups):
+        members = [i for i, other in enumerate(groups) if other == group]
+        if len(members) == 1:
+            assert np.array_equal(found[row], values[row])  # to the bit
+        else:
+            np.testing.assert_allclose(found[row], values[members].mean(axis=0), rtol=1e-12)

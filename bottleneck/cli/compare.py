@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Count, output_options
+from .options import output_options, score_options
 from .reply import Reply, answer
 
 if TYPE_CHECKING:
@@ -17,42 +17,7 @@ _OPTIONS = ("head", "folds", "repeats", "holdout", "metric", "select", "seed")
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.h5[::LAYER]...")
-@click.option(
-    "--head",
-    default="logistic",
-    show_default=True,
-    metavar="NAME",
-    help="logistic, svm (linear), svm-rbf or mlp.",
-)
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
-@click.option(
-    "--repeats",
-    type=Count(),
-    default="auto",
-    show_default=True,
-    help="Of the cross-validation; auto is 10 below 100 images, 2 below 1,000, else 1.",
-)
-@click.option(
-    "--holdout",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="SHARE",
-    help="Score on this share of the images, chosen by hash of their bytes.",
-)
-@click.option(
-    "--metric",
-    type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]),
-    default="accuracy",
-    show_default=True,
-    help="What is compared, and what the choice of hyper-parameters goes by.",
-)
-@click.option(
-    "--select",
-    type=click.Choice(["one-se", "best"]),
-    default="one-se",
-    show_default=True,
-    help="The most regularised setting within one standard error of the best, or the best.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@score_options
 @output_options
 def compare(files: tuple[str, ...], **options: Any) -> None:
     """Which backbone, which layer? The same head in the same folds on several feature sets.

@@ -171,6 +171,45 @@ bad_options = _stack(
     ),
 )
 
+score_options = _stack(
+    click.option(
+        "--head",
+        default="logistic",
+        show_default=True,
+        metavar="NAME",
+        help="logistic, svm (linear), svm-rbf or mlp.",
+    ),
+    click.option("--folds", type=click.IntRange(2), default=5, show_default=True),
+    click.option(
+        "--repeats",
+        type=Count(),
+        default="auto",
+        show_default=True,
+        help="Of the cross-validation; auto is 10 below 100 images, 2 below 1,000, else 1.",
+    ),
+    click.option(
+        "--holdout",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="SHARE",
+        help="Score on this share of the images, chosen by hash of their bytes.",
+    ),
+    click.option(
+        "--metric",
+        type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]),
+        default="accuracy",
+        show_default=True,
+        help="What the choice of hyper-parameters goes by; `compare` compares it.",
+    ),
+    click.option(
+        "--select",
+        type=click.Choice(["one-se", "best"]),
+        default="one-se",
+        show_default=True,
+        help="The most regularised setting within one standard error of the best, or the best.",
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+)
+
 features_option = click.option(
     "--features",
     type=click.Path(),

@@ -1,11 +1,15 @@
 """Images and networks that several tests of the engines share; made once per session."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from networks import picture
 
 
 @pytest.fixture(scope="session")
@@ -15,22 +19,6 @@ def shared_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOTTLENECK_CACHE_DIR", str(base))
         yield base
-
-
-def picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Something with edges, gradients and noise: noise alone hides what resizing does."""
-    rng = np.random.default_rng(seed)
-    width, height = size
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    waves = np.zeros((height, width, 3))
-    for _ in range(6):
-        angle, period = rng.uniform(0, np.pi), rng.uniform(4, 80)
-        wave = np.sin((np.cos(angle) * x + np.sin(angle) * y) * 2 * np.pi / period)
-        waves += wave[..., None] * rng.uniform(0, 40, 3)
-    left, top = rng.integers(0, width // 2), rng.integers(0, height // 2)
-    waves[top : top + height // 3, left : left + width // 3] += rng.uniform(-90, 90, 3)
-    waves += 128 + rng.normal(0, 12, waves.shape)
-    return Image.fromarray(waves.clip(0, 255).astype(np.uint8))
 
 
 SIZES = [(500, 375), (375, 500), (224, 224), (256, 256), (300, 1000), (97, 131), (640, 481)]

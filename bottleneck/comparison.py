@@ -14,6 +14,7 @@ import numpy as np
 from . import extras
 from .alignment import Alignment, FeatureSet, align, open_sets
 from .errors import FitError
+from .recipe import is_random
 from .report.terminal import TerminalReporter
 from .reporter import Progress, Reporter
 
@@ -373,7 +374,7 @@ def _describe(each: FeatureSet, result: Result) -> ComparedSet:
         backbone=each.backbone,
         feature_size=int(features.features.shape[1]),
         images_per_second=float(rate) if rate else None,
-        random_weights=str(features.recipe.get("weights_sha256", "")).startswith("random"),
+        random_weights=is_random(features.recipe),
         metrics=result.metrics,
         baseline=result.baseline,
         params=result.params,

@@ -12,6 +12,7 @@ from .cache.features import open as open_features
 from .cache.joining import join
 from .errors import ProbeError
 from .probe import Probe
+from .recipe import RANDOM_NOTE, is_random
 from .report.terminal import TerminalReporter
 from .reporter import Reporter
 
@@ -142,9 +143,9 @@ def run(
             progress=_steps(bar),
             **options,
         )
-    if str(given.recipe.get("weights_sha256", "")).startswith("random"):
+    if is_random(given.recipe):
         # Kept in the probe and shown with every score: it says nothing about the trained network.
-        result.notes.insert(0, "the features come from a network with RANDOM weights")
+        result.notes.insert(0, RANDOM_NOTE)
     for note in result.notes:
         reporter.note(note)
     probe = Probe.from_result(result, given, seed=seed)

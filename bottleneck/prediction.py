@@ -27,7 +27,7 @@ from .extraction.api import find_images
 from .extraction.options import split_options
 from .extraction.result import Extraction
 from .images.sample import ImageSet
-from .recipe import recipe_conflict
+from .recipe import RANDOM_NOTE, is_random, recipe_conflict
 from .reporter import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -252,6 +252,8 @@ def predict(
     WeightsError
         If the backbone's weights, by their hash, are not on this machine.
     """
+    if is_random(probe.recipe) and reporter is not None:
+        reporter.warn(RANDOM_NOTE)
     stored = _as_features(images)
     if stored is not None:
         return _of_features(probe, _of_recipe(probe, stored, "the features"))
@@ -353,10 +355,13 @@ def _of_recipe(probe: Probe, features: Features, what: str) -> Features:
             return output
     conflict = recipe_conflict(features.recipe, probe.recipe, str(features.file or what))
     backbone = probe.recipe.get("backbone", "BACKBONE")
+    output = probe.recipe["outputs"][0]
+    layer = f" --layer {output.get('node')}:{output.get('pooling')}"
+    cut = "" if output.get("node") == "penultimate" else layer
     raise RecipeError(
         f"the probe was fitted on other features than those of {features.file or what}",
         expected=conflict.expected,
-        next=f"bottleneck extract IMAGES --backbone {backbone} makes features that fit",
+        next=f"bottleneck extract IMAGES --backbone {backbone}{cut} makes features that fit",
     )
 
 
@@ -435,6 +440,7 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
     from .evaluate.splits import group_mean, group_rows
 
     labelled = np.flatnonzero(features.y >= 0)
+    views = int(features.views.max(initial=0)) + 1
     unknown = sorted({c for c in features.labels[labelled] if c not in probe.classes})
     if not len(labelled) or unknown:
         raise FitError(
@@ -446,7 +452,7 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
         )
     trained_on = {key.tobytes() for key in probe.train_keys}
     fresh = np.array([i for i in labelled if features.keys[i].tobytes() not in trained_on], int)
-    dropped = len(labelled) - len(fresh)
+    dropped = (len(labelled) - len(fresh)) // views
     if not len(fresh):
         raise FitError(
             f"the probe was trained on all {dropped} labelled images: their score would be too good",
@@ -463,9 +469,11 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
         probe.classes,
         keys=features.keys[fresh],
         majority=number[probe.majority],
-        views=int(features.views.max(initial=0)) + 1,
+        views=views,
     )
     notes = [f"{dropped} images that the probe was trained on were left out"] if dropped else []
-    unlabelled = len(features) - len(labelled)
+    unlabelled = (len(features) - len(labelled)) // views
     notes += [f"{unlabelled} unlabelled images were left out"] if unlabelled else []
+    if is_random(probe.recipe):
+        notes.insert(0, RANDOM_NOTE)
     return {**found, "notes": notes + found["notes"]}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ProbeError
-from .recipe import canonical_json
+from .recipe import RANDOM_NOTE, canonical_json, is_random
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -263,7 +263,8 @@ class Probe:
         return (
             f"<Probe {self.head} {self.params}: {len(self.classes)} classes, accuracy "
             f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] "
-            f"({self.protocol}, {self.n_test} images)>"
+            f"({self.protocol}, {self.n_test} images)"
+            f"{', RANDOM weights' if is_random(self.recipe) else ''}>"
         )
 
     def _repr_html_(self) -> str:
@@ -273,6 +274,8 @@ class Probe:
             for name, m in self.metrics.items()
         )
         title = f"{self.head} {self.params}, {self.protocol}, {self.n_test} images scored"
+        if is_random(self.recipe):
+            title += f"; {RANDOM_NOTE}"
         return (
             f"<b>{html.escape(title)}</b><table><tr><th>metric</th><th>value</th>"
             f"<th>95 % interval</th><th>majority class</th></tr>{rows}</table>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from .errors import RecipeError
 ABSENT: Any = type(
     "Absent", (), {"__repr__": lambda self: "(absent)", "__bool__": lambda self: False}
 )()
+
+
+# Said with every score of such features.
+RANDOM_NOTE = "the features come from a network with RANDOM weights"
+
+
+def is_random(recipe: Mapping[str, Any]) -> bool:
+    """Whether features come from an untrained network (``--weights none``)."""
+    return str(recipe.get("weights_sha256", "")).startswith("random")
 
 
 def canonical_json(data: Any) -> bytes:

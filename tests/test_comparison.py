@@ -173,10 +173,20 @@ def test_copies_are_matched_by_path_and_the_rest_in_order():
 def test_tiles_of_an_image_are_matched_by_their_view():
     one = photos("a", numbers=[0, 0, 1, 1], paths=["0", "0", "1", "1"])
     two = photos("b", numbers=[0, 0, 1, 1], paths=["0", "0", "1", "1"])
-    one.rows.view, two.rows.view = np.array([[0, 1, 0, 1], [1, 0, 1, 2]], np.int32)
+    one.rows.view, two.rows.view = np.array([[0, 1, 0, 1], [1, 0, 1, 0]], np.int32)
     aligned = align([one, two], ["a", "b"])
-    assert aligned.rows[0].tolist() == [0, 1, 3]
-    assert aligned.rows[1].tolist() == [1, 0, 2]
+    assert aligned.rows[0].tolist() == [0, 1, 2, 3]
+    assert aligned.rows[1].tolist() == [1, 0, 3, 2]
+    assert aligned.views == 2
+
+
+def test_sets_cut_into_different_numbers_of_tiles_are_not_compared():
+    """One tile of an image would stand for the whole of it."""
+    one = photos("a", numbers=[0, 0, 1, 1], paths=["0", "0", "1", "1"])
+    two = photos("b", numbers=[0, 1], paths=["0", "1"])
+    one.rows.view = np.array([0, 1, 0, 1], np.int32)
+    with pytest.raises(bp.InputError, match="different numbers of tiles: a 2, b 1"):
+        align([one, two], ["a", "b"])
 
 
 def test_arrays_of_ones_own_are_matched_by_id():

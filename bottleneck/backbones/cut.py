@@ -33,18 +33,18 @@ class Cut(torch.nn.Module):
         self._order = list(outputs)
         # Address of a result -> the outputs made of it.
         self._wanted: dict[tuple[str, str, int], list[Output]] = {}
-        self._entries: dict[str, Output] = {}
+        self._entries: dict[str, list[Output]] = {}
         self._nodes = {output: by_name[output.node] for output in outputs}
-        self._own: Output | None = None
+        self._own: list[Output] = []
         for output in outputs:
             node = self._nodes[output]
             if node.name != PENULTIMATE.node:
                 address = (node.module, node.function, node.call)
                 self._wanted.setdefault(address, []).append(output)
             elif node.module:
-                self._entries[node.module] = output
+                self._entries.setdefault(node.module, []).append(output)
             else:
-                self._own = output
+                self._own.append(output)
         self._caught: dict[Output, torch.Tensor] = {}
         modules = [module for module, function, _ in self._wanted if not function]
         self._watch = Watch(
@@ -59,8 +59,9 @@ class Cut(torch.nn.Module):
         """A vector (n, d) for each output, of normalised activations (n, 3, h, w) float32."""
         self._caught = {}
         result = tensor_of(self._watch.run(activations))
-        if self._own is not None and result is not None:
-            self._catch(self._own, result)
+        if result is not None:
+            for output in self._own:
+                self._catch(output, result)
         caught, self._caught = self._caught, {}
         return tuple(caught[output] for output in self._order)
 
@@ -70,10 +71,12 @@ class Cut(torch.nn.Module):
         self._stop_if_done()
 
     def _entered(self, name: str, module: torch.nn.Module, given: torch.Tensor | None) -> None:
-        output = self._entries.get(name)
-        if output is not None and given is not None and output not in self._caught:
+        wanted = [each for each in self._entries.get(name, ()) if each not in self._caught]
+        if given is None or not wanted:
+            return
+        for output in wanted:
             self._catch(output, given)
-            self._stop_if_done()
+        self._stop_if_done()
 
     def _catch(self, output: Output, tensor: torch.Tensor) -> None:
         # Pooled at once: the next layer may write into the same memory (ReLU in place).

@@ -29,16 +29,6 @@ def git_blob_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of_files(files: Mapping[str, Path]) -> str:
-    """One SHA-256 of several files: of their names, in order, and their bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        content = files[name].read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
 def add_tensors(digest: hashlib._Hash, tensors: Mapping[str, torch.Tensor]) -> None:
     """Add tensors to a digest by name: data type, shape and bytes of each, wherever it lies."""
     import torch

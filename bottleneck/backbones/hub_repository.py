@@ -17,26 +17,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import BottleneckError, InputError, WeightsError
+from . import folders
 from .downloads import download, torch_hub_folder
-from .folders import DIGITS
-from .hashes import sha256_of_files
+from .hub_files import digest_of
+from .hub_imports import import_hubconf, make_ready
 
 GITHUB = "https://github.com"
 _HUBCONF = "hubconf.py"
+_BRANCHES = ("main", "master")
 # A repository with more code than this is none.
 _MOST_BYTES = 1 << 30
 _LOCK = threading.Lock()
-
-
-def digest_of(folder: Path) -> str:
-    """Of all Python files below a folder, names and contents: what decides the architecture."""
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*.py")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.parts[len(folder.parts) :])
-    }
-    return sha256_of_files(files)[:DIGITS]
 
 
 def check(folder: Path) -> None:
@@ -50,18 +41,51 @@ def check(folder: Path) -> None:
         )
 
 
+def own_folder(owner: str, repo: str, ref: str) -> Path:
+    """Where we keep a branch or tag of a repository: a folder that no other one can share.
+
+    torch.hub joins the three with underscores, so that ``a/b_c`` and ``a_b/c`` are one folder to it.
+    """
+    # GitHub's names are the same in capitals, branches are not, and some file systems know neither.
+    parts = (owner.lower(), repo.lower(), ref)
+    return torch_hub_folder() / "bottleneck" / "__".join(_escaped(part) for part in parts)
+
+
+def _escaped(part: str) -> str:
+    plain = b"abcdefghijklmnopqrstuvwxyz0123456789.-"
+    return "".join(chr(byte) if byte in plain else f"%{byte:02x}" for byte in part.encode())
+
+
+def torchs_folder(owner: str, repo: str, ref: str) -> Path:
+    """Where torch.hub itself keeps a branch or tag."""
+    return torch_hub_folder() / "_".join([owner, repo, ref.replace("/", "_")])
+
+
 def cached(owner: str, repo: str, ref: str) -> tuple[Path, str] | None:
-    """Where torch.hub or a run before this has put a repository, and the branch or tag it is at."""
-    for each in [ref] if ref else ["main", "master"]:
-        # torch.hub's own name for it.
-        folder = torch_hub_folder() / "_".join([owner, repo, each.replace("/", "_")])
-        if (folder / _HUBCONF).is_file():
-            return folder, each
+    """Where torch.hub or a run before this has put a repository, and the branch or tag it is at.
+
+    torch.hub's folder counts only if its name can mean no other repository.
+    """
+    for each in [ref] if ref else list(_BRANCHES):
+        theirs = torchs_folder(owner, repo, each)
+        alone = theirs.name.count("_") == 2
+        for folder in (own_folder(owner, repo, each), *([theirs] if alone else [])):
+            if (folder / _HUBCONF).is_file():
+                return folder, each
+    return None
+
+
+def passed_over(owner: str, repo: str, ref: str) -> Path | None:
+    """A folder of torch.hub's that may be this repository or another of a like name."""
+    for each in [ref] if ref else list(_BRANCHES):
+        theirs = torchs_folder(owner, repo, each)
+        if theirs.name.count("_") > 2 and (theirs / _HUBCONF).is_file():
+            return theirs
     return None
 
 
 def fetch(owner: str, repo: str, ref: str) -> tuple[Path, str]:
-    """Download a branch or tag of a repository to torch.hub's folder, without running any of it.
+    """Download a branch or tag of a repository to `own_folder`, without running any of it.
 
     Parameters
     ----------
@@ -83,10 +107,10 @@ def fetch(owner: str, repo: str, ref: str) -> tuple[Path, str]:
             next=f"git clone {GITHUB}/{owner}/{repo}, check it out there, and give hub//PATH:MODEL",
         )
     errors = []
-    for each in [ref] if ref else ["main", "master"]:
+    for each in [ref] if ref else list(_BRANCHES):
         for kind in ("heads", "tags") if ref else ("heads",):
             url = f"{GITHUB}/{owner}/{repo}/archive/refs/{kind}/{each}.zip"
-            folder = torch_hub_folder() / "_".join([owner, repo, each.replace("/", "_")])
+            folder = own_folder(owner, repo, each)
             archive = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.zip")
             try:
                 download(url, archive, expected=f"the code of {owner}/{repo} at {each}")
@@ -96,8 +120,10 @@ def fetch(owner: str, repo: str, ref: str) -> tuple[Path, str]:
                 errors.append(error)
             finally:
                 archive.unlink(missing_ok=True)
+    other = passed_over(owner, repo, ref)
+    unsure = f" ({other} may be another repository's: underscores)" if other else ""
     raise WeightsError(
-        f"the code of {owner}/{repo} is not on this machine, and {errors[0].what}",
+        f"the code of {owner}/{repo} is not on this machine{unsure}, and {errors[0].what}",
         expected=errors[0].expected,
         where="--backbone",
         next=f"git clone {GITHUB}/{owner}/{repo} elsewhere, copy it over, and give "
@@ -128,23 +154,32 @@ def _unpack(archive: Path, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def build(folder: Path, model: str) -> Any:
+def build(folder: Path, model: str, digest: str) -> Any:
     """What an entry point returns when it is asked for no pretrained weights.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    model : str
+    digest : str
+        Of the clone, as the recipe has it: no other code is run under it.
 
     Raises
     ------
     InputError
-        If there is no such entry point, or the repository's code fails.
+        If there is no such entry point, the clone was edited since, or the repository's code fails.
     """
     import torch
 
     with _LOCK:
-        _forget_others(folder)
+        if digest_of(folder) != digest:
+            raise folders.changed(f"hub/{folder.name}:{model}", digest, "files")
+        make_ready(folder, digest)
         try:
             # What it prints would stand between what --json prints.
             with torch.hub._add_to_sys_path(str(folder)), contextlib.redirect_stdout(sys.stderr):
                 # As `torch.hub.load` does it for a folder, with one look in between.
-                hubconf = torch.hub._import_module("hubconf", str(folder / _HUBCONF))
+                hubconf = import_hubconf(folder)
                 _check_model(folder, hubconf, model)
                 entry = torch.hub._load_entry_from_hubconf(hubconf, model)
                 network = entry(**_untrained(entry))
@@ -187,31 +222,3 @@ def _untrained(entry: Any) -> dict[str, Any]:
     if "pretrained" in names:
         return {"pretrained": False}
     return {"weights": None} if "weights" in names else {}
-
-
-def _forget_others(folder: Path) -> None:
-    """Drop modules of other repositories from ``sys.modules``: names like ``models`` are in all."""
-    hub = _seen.get("folder")
-    if hub is not None and hub != folder:
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if file and Path(file).is_relative_to(hub):
-                del sys.modules[name]
-    own = {path.stem for path in folder.iterdir() if _is_importable(path)} - {"hubconf", "setup"}
-    for name in sorted(own & set(sys.modules)):
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and not Path(file).is_relative_to(folder) and "site-packages" not in file:
-            raise InputError(
-                f"{folder.name} has a module {name}, and another one is loaded from {file}",
-                expected="a process in which only one of them is used",
-                where="--backbone",
-                next="run it from another folder, or in a process of its own",
-            )
-    _seen["folder"] = folder
-
-
-_seen: dict[str, Path] = {}
-
-
-def _is_importable(path: Path) -> bool:
-    return path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").is_file())

@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import isqrt, prod
+from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 from ..errors import InputError
@@ -45,6 +45,8 @@ class Node:
         ``(d)``, ``(c, h, w)``, ``(h, w, c)``, ``(t, c)``; anything else can only be flattened.
     prefix : int
         Of ``tokens``: class and register tokens before the patches.
+    grid : tuple of int
+        Of ``tokens``: height and width of the patches; (0, 0) where they form no grid.
     module, function : str
         Where it is computed; `function` is empty for a module's own result.
     call : int
@@ -59,15 +61,17 @@ class Node:
     module: str = ""
     function: str = ""
     call: int = 0
+    grid: tuple[int, int] = (0, 0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a memo."""
-        return asdict(self) | {"shape": list(self.shape)}
+        return asdict(self) | {"shape": list(self.shape), "grid": list(self.grid)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Node:
         """Read back what `to_json` gave."""
-        return cls(**{**data, "shape": tuple(int(side) for side in data["shape"])})
+        sides = {name: tuple(int(side) for side in data[name]) for name in ("shape", "grid")}
+        return cls(**{**data, **sides})
 
 
 def default_pooling(node: Node) -> str:
@@ -85,8 +89,7 @@ def effective_pooling(node: Node, pooling: str) -> str:
     """What is really computed: the penultimate node is pooled as its network would have it."""
     if node.name != PENULTIMATE.node or pooling != "none" or node.layout == "vector":
         return pooling
-    plain = Node("", node.kind, node.shape, node.layout, node.prefix)
-    return default_pooling(plain)
+    return default_pooling(replace(node, name=""))
 
 
 def pooled_size(node: Node, pooling: str) -> int:
@@ -136,9 +139,7 @@ def grid_of(node: Node) -> tuple[int, int]:
         return node.shape[1], node.shape[2]
     if node.layout == "map-last":
         return node.shape[0], node.shape[1]
-    patches = node.shape[0] - node.prefix
-    side = isqrt(patches)
-    return (side, side) if side * side == patches else (0, 0)
+    return node.grid
 
 
 def fitting_poolings(node: Node) -> list[str]:
@@ -248,6 +249,9 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
 
 def _no_node(pattern: str, nodes: Sequence[Node]) -> InputError:
     names = [node.name for node in nodes]
+    node, colon, pooling = pattern.rpartition(":")
+    if colon and node in names:
+        check_pooling(pooling, "--layer")
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
     below = [name for name in names if name.startswith(f"{pattern}.")][:3]
     hint = " or ".join(near or below)

@@ -57,7 +57,8 @@ def fit(
     Raises
     ------
     WeightsError
-        Listing what is missing or has another shape; or two readings that both fit.
+        Listing what is missing or has another shape, or is quantised or of another kind; or two
+        readings that both fit.
     """
     plain = adapt(state)
     if not faults(plain, network):
@@ -138,7 +139,7 @@ def match(
     ------
     WeightsError
         Listing up to five tensors that are missing or have another shape, and how the names differ
-        where they do so throughout.
+        where they do so throughout; or those whose values are of another kind.
     """
     import torch
 
@@ -152,6 +153,21 @@ def match(
             where="--weights",
             next=way_out or "give the file that belongs to this backbone, or another --backbone",
         )
+    other = [
+        f"{name} is {_dtype(state[name])}, not {_dtype(tensor)}"
+        for name, tensor in network.items()
+        if name in state and not same_kind(state[name], tensor, name)
+    ]
+    if other:
+        more = f" and {len(other) - 5} more" if len(other) > 5 else ""
+        raise WeightsError(
+            "the weights are quantised, complex or of another kind than the network's: "
+            f"{'; '.join(other[:5])}{more}",
+            expected=f"{where} in float32, float16, bfloat16 or float64",
+            where="--weights",
+            next="give the file as it was before it was quantised; its integers mean nothing "
+            "without their scales",
+        )
     return {
         # A half-precision file would else make a half-precision network, where tensors are assigned.
         name: state[name].to(tensor.dtype)
@@ -159,6 +175,31 @@ def match(
         else torch.zeros_like(tensor, device="cpu")
         for name, tensor in network.items()
     }
+
+
+def same_kind(tensor: torch.Tensor, wanted: torch.Tensor, name: str) -> bool:
+    """Whether a file's tensor keeps its meaning when it is cast to the type of the network's.
+
+    Floating point to floating point does, but for eight bits: those come with scales of their own.
+    Integers and flags do where no value changes; some trainers save them in half precision.
+    """
+    import torch
+
+    if name.endswith("num_batches_tracked"):  # averaged by some; inference never reads it
+        return True
+    if wanted.is_floating_point():
+        floats = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+        return tensor.dtype in floats
+    if tensor.is_complex() or wanted.is_complex():
+        return tensor.is_complex() and wanted.is_complex()
+    if tensor.is_quantized:
+        return False
+    # One that only stands for a shape, as those of another shape in an error.
+    return tensor.is_meta or torch.equal(tensor.to(wanted.dtype).to(tensor.dtype), tensor)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _difference(
@@ -188,3 +229,52 @@ def _saving(prefix: str) -> str:
     return (
         f"{{k.removeprefix('{prefix}'): v for k, v in state.items() if k.startswith('{prefix}')}}"
     )
+
+
+def refuse_more_blocks(
+    state: Mapping[str, torch.Tensor],
+    whole: Mapping[str, torch.Tensor],
+    needed: Mapping[str, torch.Tensor],
+    where: str,
+) -> None:
+    """Raise a WeightsError if a file has more numbered blocks than the network, before the cut.
+
+    ResNet-34's tensors hold all that ResNet-18 asks for, name by name and shape by shape; the features
+    would be of neither.
+
+    Parameters
+    ----------
+    state : mapping of str to torch.Tensor
+        As the file has it, under the network's names.
+    whole, needed : mapping of str to torch.Tensor
+        All tensors of the network, and those before the cut.
+    where : str
+        The backbone, for the error.
+    """
+    there = {part for name in whole for part in _ancestors(name)}
+    rows = {part for name in needed for part in _ancestors(name)}
+    more = [
+        name
+        for name in state
+        if any(
+            block.rpartition(".")[2].isdecimal()
+            and block not in there
+            and block.rpartition(".")[0] in rows
+            for block in _ancestors(name)
+        )
+    ]
+    if more:
+        shown = ", ".join(more[:3])
+        raise WeightsError(
+            f"the file has {len(more)} tensors of blocks that {where} has not: {shown}"
+            + (" ..." if len(more) > 3 else ""),
+            expected=f"weights of {where}, not of a deeper network",
+            where="--weights",
+            next="give the --backbone that the file belongs to",
+        )
+
+
+def _ancestors(name: str) -> list[str]:
+    """``a.0.b`` lies in ``a`` and ``a.0``."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]

@@ -10,6 +10,9 @@ from .base import Entry
 from .sources import sources
 from .spelling import nearest, squeezed
 
+# Sources that come in another way: a module in Python, an ONNX file by its path.
+_NOT_TYPED = ("module", "onnx")
+
 # Backbones that a program adds under a name of its own; they go before all others.
 ENTRIES: dict[str, Entry] = {}
 
@@ -60,7 +63,7 @@ def _unknown(name: str) -> InputError:
     if elsewhere or near:
         hint = f"did you mean {' or '.join([*elsewhere, *near][:3])}?"
     else:
-        prefixes = ", ".join(f"{prefix}/" for prefix in sources())
+        prefixes = ", ".join(f"{each}/" for each in sources() if each not in _NOT_TYPED)
         hint = f"`bottleneck backbones` lists the plain names; others begin with {prefixes}"
     return InputError(
         f"no backbone is called {name!r}",

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .base import Backbone, Entry, Whole
 from .cut import Cut
 from .layers import Node
+from .matching import refuse_more_blocks
 from .trace import Trace, trace
 from .weights import fit, load_state_dict
 
@@ -106,9 +107,15 @@ def _fill(
     needed = found.needed_for(names)
     own = module.state_dict()
     before = {name: tensor for name, tensor in own.items() if name in needed}
-    matched, unused = fit(
-        state, before, entry.name, adapt=lambda state: entry.adapt(state, module), tell=tell
-    )
+    read: list[Mapping[str, torch.Tensor]] = []
+
+    def adapt(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        read.append(entry.adapt(state, module))
+        return read[-1]
+
+    matched, unused = fit(state, before, entry.name, adapt=adapt, tell=tell)
+    fitting = max(read, key=lambda each: sum(name in each for name in before))
+    refuse_more_blocks(fitting, own, before, entry.name)
     for name, tensor in own.items():
         if name not in matched:
             # Behind the cut: never read. One zero, seen as many, so that exporters find a tensor.

@@ -17,7 +17,7 @@ from .layers import Node, default_pooling, fitting_poolings, pooled_size, sizes
 from .memo import kept
 
 # Raise it when nodes get other names, shapes or layouts.
-_NODES_VERSION = 1
+_NODES_VERSION = 2
 
 
 def nodes_of(backbone: Backbone) -> list[Node]:

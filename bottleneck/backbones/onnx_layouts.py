@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .layers import Node
-from .layouts import map_layout, token_layout
+from .layouts import Grids, map_layout, turned
 from .onnx_input import ImageInput
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _RESHAPING = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "Einsum", "Gather", "Expand",
     "Transpose", "Attention", "MultiHeadAttention",
 }  # fmt: skip
-_TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def with_layouts(
@@ -44,23 +43,20 @@ def with_layouts(
     makers = {name: node for node in graph.node for name in node.output}
     known = {image.name: "map-last" if image.channels_last else "map"}
     ranks = {node.module: len(node.shape) for node in nodes} | {image.name: 3}
-    aspect = size[0] / size[1]
-    grids: set[int] = set()
+    grids = Grids(size)
     result = []
     for node in nodes:
-        layout, prefix = "other", 0
+        layout, prefix, grid = "other", 0, (0, 0)
         if len(node.shape) == 1:
             layout = "vector"
         elif len(node.shape) == 3:
             told = _told(makers[node.module], known, ranks)
-            layout = told or map_layout(node.shape, aspect, image.channels_last)
+            layout = told or map_layout(node.shape, size, image.channels_last)
             known[node.module] = layout
-            if layout != "other":
-                height, width = node.shape[1:] if layout == "map" else node.shape[:2]
-                grids.add(height * width)
+            grids.add(node.shape, layout)
         elif len(node.shape) == 2:
-            layout, prefix = token_layout(node.shape, grids, None)
-        result.append(replace(node, layout=layout, prefix=prefix))
+            layout, prefix, grid = grids.tokens(node.shape, None)
+        result.append(replace(node, layout=layout, prefix=prefix, grid=grid))
     return result
 
 
@@ -71,8 +67,7 @@ def _told(node: onnx.NodeProto, known: dict[str, str], ranks: dict[str, int]) ->
     inputs = [known[name] for name in node.input if ranks.get(name) == 3 and name in known]
     if node.op_type == "Transpose":
         order = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
-        turned = {("map", tuple(_TO_LAST)): "map-last", ("map-last", tuple(_TO_FIRST)): "map"}
-        return turned.get((inputs[0], tuple(order)), "") if inputs else ""
+        return turned(inputs[0], order) if inputs and len(order) == 4 else ""
     if node.op_type == "MatMul" and len([name for name in node.input if name in ranks]) == 2:
         return "other"  # attention: heads and tokens, no places
     if node.op_type == "MatMul" and inputs == ["map-last"]:

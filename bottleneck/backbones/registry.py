@@ -30,6 +30,7 @@ def resolve(
     weights: str | os.PathLike[str] | None = None,
     changes: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
+    fetch: bool = True,
 ) -> Backbone:
     """A backbone, its weights found or fetched, its preprocessing settled.
 
@@ -44,6 +45,8 @@ def resolve(
         Fields of `Preprocessing` to change.
     reporter : Reporter, optional
         Hears what is fetched and taken for granted.
+    fetch : bool, default True
+        Download weights that are not here; else they are an error that says what would be fetched.
 
     Returns
     -------
@@ -65,13 +68,13 @@ def resolve(
     preprocessing = _preprocessing(entry, changes or {})
     if weights is not None:
         found = _stated(entry, weights)
-        if not changes:
-            reporter.note(
-                f"weights from {found.origin}: preprocessed as for {entry.name}'s "
-                f"{_label(entry)} weights ({describe(preprocessing)})"
-                if not found.random
-                else f"{found.origin}: the features of {entry.name} know nothing of images"
-            )
+        changed = f", but for {', '.join(changes)}" if changes else ""
+        reporter.note(
+            f"weights from {found.origin}: preprocessed as for {entry.name}'s "
+            f"{_label(entry)} weights{changed} ({describe(preprocessing)})"
+            if not found.random
+            else f"{found.origin}: the features of {entry.name} know nothing of images"
+        )
     elif entry.weights is None:
         raise WeightsError(
             f"{entry.name} has no pretrained weights that could be fetched",
@@ -79,9 +82,20 @@ def resolve(
             next="give --weights FILE, or --weights none for an untrained network",
         )
     else:
-        found = entry.weights.find() or entry.weights.fetch(reporter.note)
+        found = entry.weights.find() or entry.weights.fetch(
+            reporter.note if fetch else _fetch_nothing
+        )
     remember(found)
     return Backbone(entry, found, preprocessing)
+
+
+def _fetch_nothing(what: str) -> None:
+    """Takes the place of whoever hears what is about to be fetched, and stops it."""
+    raise WeightsError(
+        f"the weights are not on this machine; a run would begin by {what}",
+        where="--dry-run",
+        next="run without --dry-run to fetch them, or give --weights FILE",
+    )
 
 
 def _stated(entry: Entry, weights: str | os.PathLike[str]) -> Weights:
@@ -178,7 +192,12 @@ def from_recipe(
             next="pass it again: bp.extract(IMAGES, backbone=module)",
         )
     entry = find_entry(recipe["backbone"])
-    found, tried = _with_hash(entry, wanted, weights)
+    found: Weights | None
+    tried: list[str] = []
+    if entry.source == "onnx" and weights is not None and weights != "none":
+        entry, found = _with_content(entry, wanted, weights)
+    else:
+        found, tried = _with_hash(entry, wanted, weights)
     if found is None:
         what = f"the weights of {entry.name} with SHA-256 {wanted[:12]} are not on this machine" + (
             f"; found only {', '.join(tried)}" if tried else ""
@@ -193,6 +212,29 @@ def from_recipe(
     return Backbone(entry, found, preprocessing, outputs or (PENULTIMATE,))
 
 
+def _with_content(entry: Entry, wanted: str, path: str | os.PathLike[str]) -> tuple[Entry, Weights]:
+    """An ONNX file where the user says it is now: the files of weights beside it count as well."""
+    from .sources.onnx_file import SOURCE, content_of
+
+    file = from_file(path).file()
+    digest = content_of(file)
+    if digest != wanted:
+        raise _other_weights(path, digest, wanted, entry)
+    # Not the entry of the recipe's name: that one looks only where the file was seen.
+    return SOURCE.entry(str(file)), Weights(file, digest, f"file {file.name}")
+
+
+def _other_weights(
+    path: str | os.PathLike[str], digest: str, wanted: str, entry: Entry
+) -> WeightsError:
+    return WeightsError(
+        f"{path} has SHA-256 {digest[:12]}",
+        expected=f"{wanted[:12]}, the weights of {entry.name} that the features came from",
+        where="--weights",
+        next="give the file that was used then",
+    )
+
+
 def _with_hash(
     entry: Entry, wanted: str, weights: str | os.PathLike[str] | None
 ) -> tuple[Weights | None, list[str]]:
@@ -200,12 +242,7 @@ def _with_hash(
     if weights is not None and weights != "none":
         stated = from_file(weights)
         if stated.sha256 != wanted:
-            raise WeightsError(
-                f"{weights} has SHA-256 {stated.sha256[:12]}",
-                expected=f"{wanted[:12]}, the weights of {entry.name} that the features came from",
-                where="--weights",
-                next="give the file that was used then",
-            )
+            raise _other_weights(weights, stated.sha256, wanted, entry)
         return stated, []
     if wanted.startswith(RANDOM):
         return Weights(None, wanted, UNTRAINED.origin), []
@@ -230,15 +267,15 @@ def _with_hash(
 
 def describe(p: Preprocessing) -> str:
     """A preprocessing in one line, for people."""
-    crop = f"{p.crop[0]}x{p.crop[1]}"
-    resize = "x".join(map(str, p.resize)) if isinstance(p.resize, tuple) else str(p.resize)
-    framed = (
-        f"resize to {resize}, centre crop {crop}"
-        if p.framing == "crop"
-        else f"framing {p.framing}, {crop}"
-    )
-    ranged = "" if p.range == "full" else f", range {p.range}"
-    return f"{p.interpolation} {framed}, mean {list(p.mean)}, std {list(p.std)}{ranged}"
+    size = f"{p.crop[0]}x{p.crop[1]}"
+    side = "x".join(map(str, p.resize)) if isinstance(p.resize, tuple) else p.resize
+    framed = {
+        "crop": f"{p.interpolation} resize to {side}, centre crop {size}",
+        "whole": f"the whole image resized to {size}, {p.interpolation}",
+        "pad": f"the whole image fitted into {size}, {p.interpolation}",
+    }.get(p.framing, f"{p.framing} of {size}, {p.interpolation}")
+    values = "" if p.range == "full" else f", range {p.range}"
+    return f"{framed}, mean {list(p.mean)}, std {list(p.std)}{values}"
 
 
 __all__ = [

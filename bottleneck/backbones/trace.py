@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
+from .axes import Axes
 from .base import PENULTIMATE, Whole
 from .layers import Node
-from .layouts import map_layout, token_layout
+from .layouts import Grids, map_layout
 from .watch import Watch, tensor_of
 
 # Images of the pass that is watched: a number that is rarely a count of anything else, so that a first
@@ -54,19 +57,26 @@ def trace(whole: Whole, size: tuple[int, int]) -> Trace:
     """
     found = Trace()
     taken: set[str] = set()
-    owners = {
-        id(tensor): name
-        for name, tensor in (
-            *whole.module.named_parameters(remove_duplicate=False),
-            *whole.module.named_buffers(remove_duplicate=False),
-        )
-    }
+    owners: dict[int, list[str]] = {}
+    for name, tensor in (
+        *whole.module.named_parameters(remove_duplicate=False),
+        *whole.module.named_buffers(remove_duplicate=False),
+    ):
+        owners.setdefault(id(tensor), []).append(name)
+    axes = Axes()
+    told: list[str] = []  # the layout of each node, as far as an operation said it
 
-    def need(tensors: list[torch.Tensor]) -> None:
+    def need(tensors: Iterable[torch.Tensor]) -> None:
         for tensor in tensors:
-            name = owners.get(id(tensor))
-            if name is not None:
+            # Shared tensors stand in a file under each of their names.
+            for name in owners.get(id(tensor), ()):
                 found.needs.setdefault(name, len(found.nodes))
+
+    def called(
+        function: Any, tensors: list[torch.Tensor], args: Any, kwargs: Any, result: Any
+    ) -> None:
+        need(tensors)
+        axes.called(function, tensors, args, kwargs, result)
 
     def entered(name: str, module: torch.nn.Module, given: torch.Tensor | None) -> None:
         if name and name == whole.classifier and given is not None:
@@ -74,6 +84,7 @@ def trace(whole: Whole, size: tuple[int, int]) -> Trace:
             found.nodes.append(
                 Node(PENULTIMATE.node, kind, tuple(given.shape[1:]), "", module=name)
             )
+            told.append(axes.layout(given))
         need([*module.parameters(recurse=False), *module.buffers(recurse=False)])
 
     def seen(module: str, function: str, call: int, tensor: torch.Tensor) -> None:
@@ -87,9 +98,10 @@ def trace(whole: Whole, size: tuple[int, int]) -> Trace:
         taken.add(name)
         kind = function or type(modules[module]).__name__
         found.nodes.append(Node(name, kind, shape[1:], "", 0, module, function, call))
+        told.append(axes.layout(tensor))
 
     modules = dict(whole.module.named_modules())
-    watch = Watch(whole.module, None, functions=True, seen=seen, entered=entered, used=need)
+    watch = Watch(whole.module, None, functions=True, seen=seen, entered=entered, called=called)
     device = next((p.device for p in whole.module.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
@@ -100,26 +112,25 @@ def trace(whole: Whole, size: tuple[int, int]) -> Trace:
         own = tensor_of(result)
         if own is not None:
             found.nodes.append(Node(PENULTIMATE.node, "output", tuple(own.shape[1:]), ""))
-    found.nodes = _with_layouts(found.nodes, whole, size)
+            told.append(axes.layout(own))
+    found.nodes = _with_layouts(found.nodes, told, whole, size)
     return found
 
 
-def _with_layouts(nodes: list[Node], whole: Whole, size: tuple[int, int]) -> list[Node]:
+def _with_layouts(
+    nodes: list[Node], told: list[str], whole: Whole, size: tuple[int, int]
+) -> list[Node]:
     """The same nodes, each told what its axes are."""
-    aspect = size[0] / size[1]
-    grids: set[int] = set()
+    grids = Grids(size)
     result = []
-    for node in nodes:
-        layout, prefix = "other", 0
+    for node, said in zip(nodes, told, strict=True):
+        layout, prefix, grid = "other", 0, (0, 0)
         if len(node.shape) == 1:
             layout = "vector"
         elif len(node.shape) == 3:
-            layout = map_layout(node.shape, aspect, whole.channels_last)
-            if layout == "map":
-                grids.add(node.shape[1] * node.shape[2])
-            elif layout == "map-last":
-                grids.add(node.shape[0] * node.shape[1])
+            layout = said or map_layout(node.shape, size, whole.channels_last)
+            grids.add(node.shape, layout)
         elif len(node.shape) == 2:
-            layout, prefix = token_layout(node.shape, grids, whole.prefix_tokens)
-        result.append(replace(node, layout=layout, prefix=prefix))
+            layout, prefix, grid = grids.tokens(node.shape, whole.prefix_tokens)
+        result.append(replace(node, layout=layout, prefix=prefix, grid=grid))
     return result

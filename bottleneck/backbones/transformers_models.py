@@ -1,7 +1,8 @@
 """Image networks of Hugging Face transformers: which class, which vector, whose names.
 
 A folder with ``config.json`` goes in; the network comes out with weights left to chance. Tensors of a
-file get their names by transformers' own rules.
+file get their names by transformers' own rules. Folders that want code of theirs run are refused before
+transformers reads them (`transformers_code`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from ..errors import InputError
 from ..extras import require
 from .base import Whole
+from .matching import same_kind
+from .transformers_code import refuse_network
 
 _PURPOSE = "A backbone hf/..."
 # Forward passes that draw which patches to leave out: no two are alike.
@@ -77,8 +80,12 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def _choice(transformers: Any, folder: Path) -> tuple[Any, Any]:
     """Configuration and class of the network that is run."""
+    refuse_network(folder)
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        # False: with its default, None, it asks on the terminal whether to run the folder's code.
+        config = transformers.AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     # An unknown type, a missing field, code that would have to be run: each its own exception.
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
@@ -87,6 +94,10 @@ def _choice(transformers: Any, folder: Path) -> tuple[Any, Any]:
             expected="a network that is part of transformers; code of a repository is not run",
             where="config.json",
         ) from error
+    # It would fetch a library to unpack them with; quantised tensors are refused when they are read.
+    for each in (config, getattr(config, "vision_config", None)):
+        if each is not None and hasattr(each, "quantization_config"):
+            del each.quantization_config
     declared = (getattr(config, "architectures", None) or [""])[0] or ""
     cls = getattr(transformers, declared, None) if _classifies(declared) else None
     if cls is not None and _has_one_classifier(cls, config):
@@ -102,7 +113,13 @@ def _choice(transformers: Any, folder: Path) -> tuple[Any, Any]:
         )
     mapping = transformers.MODEL_MAPPING
     if type(config) not in mapping:
-        raise InputError(f"transformers has no network for type {config.model_type}")
+        raise InputError(
+            f"transformers has no network for type {config.model_type}",
+            expected="a model_type with a class of its own: vit, dinov2, convnext, swin, clip, ...",
+            where=str(folder / "config.json"),
+            next="name its image tower by that tower's own config.json, or export it to ONNX and give "
+            "--backbone FILE.onnx",
+        )
     found = mapping[type(config)]
     cls = found[0] if isinstance(found, tuple | list) else found
     first = next(iter(list(inspect.signature(cls.forward).parameters)[1:]), "")
@@ -225,11 +242,34 @@ def load(state: Mapping[str, Any], module: Any) -> Mapping[str, Any]:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told by us, and only where it matters
             dtype=torch.float32,
+            trust_remote_code=False,
             **options,
         )
     left_to_chance = set(report["missing_keys"])
     found = {k: v for k, v in loaded.state_dict().items() if k not in left_to_chance}
+    found.update(_of_another_kind(state, found, set(report["unexpected_keys"])))
     for name, in_file, *_ in report["mismatched_keys"]:
         found[name] = torch.empty(tuple(in_file), device="meta")
     unused = {name: torch.empty(0) for name in report["unexpected_keys"]}
     return {**unused, **found}
+
+
+def _of_another_kind(
+    state: Mapping[str, Any], found: Mapping[str, Any], unused: set[str]
+) -> dict[str, Any]:
+    """Quantised tensors as the file has them, which transformers has cast: `match` refuses them."""
+    import torch
+
+    whole = {name.rpartition(".")[2] for name, v in found.items() if not v.is_floating_point()}
+    wrong = {}
+    for name, tensor in state.items():
+        if name in found:
+            if found[name].shape == tensor.shape and not same_kind(tensor, found[name], name):
+                wrong[name] = tensor
+        # Renamed on the way: by shape and last word, since no report says what became of a name.
+        elif name not in unused and not same_kind(tensor, torch.empty(0), name):
+            last = name.rpartition(".")[2]
+            if last not in whole:
+                same = (k for k, v in found.items() if k not in state and v.shape == tensor.shape)
+                wrong.update((k, tensor) for k in same if k.rpartition(".")[2] == last)
+    return wrong

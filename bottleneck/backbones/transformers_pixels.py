@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..images.preprocess import CORNERS, INTERPOLATIONS, Preprocessing, apply
+from .transformers_code import refuse_processor
 from .transformers_models import quiet
 
 _OPTIONS = "--resize, --crop, --interpolation, --mean and --std"
@@ -22,12 +23,14 @@ def preprocessing(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such file, or if the processor does something else as well.
+        If there is no such file, if it wants code of the folder run, or if the processor does
+        something else as well.
     """
+    refuse_processor(folder)
     with quiet() as transformers:
         try:
             processor = transformers.AutoImageProcessor.from_pretrained(
-                str(folder), local_files_only=True, backend="pil"
+                str(folder), local_files_only=True, backend="pil", trust_remote_code=False
             )
         except Exception as error:
             reason = str(error).strip().splitlines()[0]

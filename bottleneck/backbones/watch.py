@@ -21,6 +21,7 @@ _IN_PLACE = {"iadd": "add", "imul": "mul", "isub": "sub", "itruediv": "div"}
 _LIBRARIES = ("torch.", "torchvision.", "timm.", "transformers.")
 
 Seen = Callable[[str, str, int, torch.Tensor], None]
+Called = Callable[[Any, list[torch.Tensor], Any, Any, Any], None]
 Entered = Callable[[str, torch.nn.Module, torch.Tensor | None], None]
 
 
@@ -56,8 +57,8 @@ class Watch:
         ``seen(module, function, call, tensor)`` for every result; may raise `Done`.
     entered : callable, optional
         ``entered(name, module, first input)`` before a watched module runs; may raise `Done`.
-    used : callable, optional
-        Gets the tensors that functions take.
+    called : callable, optional
+        ``called(function, tensors it takes, args, kwargs, result)`` for every function of torch.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class Watch:
         functions: bool,
         seen: Seen,
         entered: Entered | None = None,
-        used: Callable[[list[torch.Tensor]], None] | None = None,
+        called: Called | None = None,
     ) -> None:
         self._network = network
         self._seen = seen
         self._entered = entered
-        self._used = used
+        self._called = called
         self._functions = functions
         self._calls: dict[tuple[str, str], int] = {}
         self._stack: list[tuple[str, torch.nn.Module]] = []
@@ -145,8 +146,9 @@ class Watch:
         """One call of a function of torch, from `_Functions`."""
         if not self._running or not self._stack:
             return
-        if self._used is not None:
-            self._used(list(_tensors((args, kwargs))))
+        if self._called is not None:
+            with self._unwatched():
+                self._called(function, list(_tensors((args, kwargs))), args, kwargs, result)
         name, module = self._stack[-1]
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return
@@ -189,6 +191,7 @@ class _Functions(TorchFunctionMode):
         self._watch = watch
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
         self._watch.saw_call(func, args, kwargs, result)
         return result

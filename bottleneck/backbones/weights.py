@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,11 +217,12 @@ def _read_pickle(path: Path) -> Any:
 
     try:
         # MAE, ConvNeXt and DINO keep their command line beside the tensors: a plain record.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about old pickles: refused or read, below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch says it alike of objects it will not build and of bytes it cannot read.
-        if "Unsupported" not in str(error):
+        if "unsupported" not in str(error).lower():
             raise WeightsError(
                 f"{path} holds no weights that can be read", next="fetch it again"
             ) from error

@@ -39,6 +39,7 @@ def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalRep
     import time
 
     from ..fitting import run
+    from ..recipe import is_random
     from ..report.tables import show_fit
 
     started = time.monotonic()
@@ -72,6 +73,7 @@ def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalRep
             "confusion": probe.confusion.tolist(),
             "per_class": probe.per_class,
             "notes": probe.notes,
+            "random_weights": is_random(probe.recipe),
             "seconds": round(seconds, 3),
         },
         lambda: show_fit(probe, output, seconds),

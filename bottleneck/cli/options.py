@@ -130,7 +130,8 @@ recipe_options = _stack(
         "--layer",
         multiple=True,
         metavar="NODE[:POOLING]",
-        help="Where to cut, as `bottleneck layers` names it; repeat it, or use wildcards.",
+        help="Where to cut, as `bottleneck layers` names it. Repeat it, or use wildcards: * within one "
+        "level, ** across levels.",
     ),
     click.option(
         "--pooling",

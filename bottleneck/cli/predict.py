@@ -54,10 +54,12 @@ def _predict(
 ) -> Reply:
     from ..prediction import require_writable
     from ..probe import load
+    from ..recipe import is_random
 
     if options["output"]:
         require_writable(options["output"])  # before the work, not after it
-    predictions = load(probe).predict(
+    kept = load(probe)
+    predictions = kept.predict(
         list(images),
         reporter=reporter,
         features=options["features"],
@@ -75,6 +77,7 @@ def _predict(
             "predicted": predictions.predicted,
             "quarantined": predictions.quarantined,
             "ignored": predictions.ignored,
+            "random_weights": is_random(kept.recipe),
         },
         lambda: _show(predictions, options["output"], reporter),
         QUARANTINED if predictions.quarantined else DONE,
@@ -119,6 +122,7 @@ def _score(
     probe: str, images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter
 ) -> Reply:
     from ..probe import load
+    from ..recipe import is_random
     from ..report.tables import show_score
 
     kept = load(probe)
@@ -126,7 +130,12 @@ def _score(
     found = kept.score(
         list(images), reporter=reporter, missing="error", **{name: options[name] for name in names}
     )
-    data = {**found, "confusion": found["confusion"].tolist(), "classes": kept.classes}
+    data = {
+        **found,
+        "confusion": found["confusion"].tolist(),
+        "classes": kept.classes,
+        "random_weights": is_random(kept.recipe),
+    }
     return Reply(
         data,
         lambda: show_score(found, kept.classes),

@@ -21,9 +21,10 @@ from ..errors import CacheError, EngineError
 from ..reporter import Reporter
 from . import devices
 from .onnx import output_names
+from .pictures import pictures
 
 # Part of an exported network's identity: raise it when `FeatureNetwork` or the export changes.
-_GRAPH_VERSION = 2
+_GRAPH_VERSION = 3
 _OPSET = 18
 # Largest relative error ||a - b|| / ||b|| of an exported network's features.
 _TOLERANCE = 1e-3
@@ -166,7 +167,7 @@ def _require_same(network: Any, file: Path, backbone: Backbone) -> None:
     import onnxruntime
     import torch
 
-    images = _pictures(3, backbone.preprocessing.crop)
+    images = pictures(3, backbone.preprocessing.crop)
     with torch.inference_mode():
         wanted = [each.numpy() for each in network(torch.from_numpy(images))]
     options = onnxruntime.SessionOptions()
@@ -194,21 +195,6 @@ def _require_same(network: Any, file: Path, backbone: Backbone) -> None:
                 where="--engine onnx",
                 next="give --engine eager",
             )
-
-
-def _pictures(count: int, size: tuple[int, int]) -> np.ndarray:
-    """Images (n, h, w, 3) uint8 with slopes, edges and grain, each another one."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[: size[0], : size[1]]
-    images = np.empty((count, *size, 3), np.uint8)
-    for image in images:
-        for channel in range(3):
-            slope = rng.uniform(-1, 1, 2)
-            wave = 64 * np.sin(x * rng.uniform(0.02, 0.5) + y * rng.uniform(0.02, 0.5))
-            plane = 127 + 90 * (slope[0] * x / size[1] + slope[1] * y / size[0])
-            grain = rng.normal(0, 10, size)
-            image[..., channel] = (plane + wave + grain).clip(0, 255).astype(np.uint8)
-    return images
 
 
 def _publish(content: bytes, backbone: Backbone) -> Path:

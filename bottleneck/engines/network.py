@@ -7,7 +7,14 @@ import torch
 from ..backbones import network
 from ..backbones.base import Backbone
 from ..backbones.layers import sizes
+from ..errors import WeightsError
 from ..reporter import Reporter
+from .pictures import pictures
+
+# Libraries whose networks treat every image by itself; anyone's code may not.
+_WELL_KNOWN = ("torchvision", "timm")
+# Kernels may differ in the last bits between batches of other content, not more.
+_SAME = 1e-4
 
 
 class FeatureNetwork(torch.nn.Module):
@@ -61,4 +68,27 @@ def load(backbone: Backbone, reporter: Reporter) -> tuple[FeatureNetwork, list[i
     p = backbone.preprocessing
     # Batch norm and dropout in training mode would make a feature depend on its batch mates.
     cut = FeatureNetwork(body, p.mean, p.std).eval().requires_grad_(False)
+    if backbone.entry.source not in _WELL_KNOWN:
+        _require_own_rows(cut, backbone)
     return cut, sizes(nodes, backbone.outputs)
+
+
+def _require_own_rows(network: FeatureNetwork, backbone: Backbone) -> None:
+    """Raise a WeightsError where a feature depends on the other images of its batch.
+
+    So it is with a batch norm that keeps no statistics, or an attention along the batch.
+    """
+    images = torch.from_numpy(pictures(3, backbone.preprocessing.crop))
+    with torch.inference_mode():
+        one, other = (network(images[pair]) for pair in ([0, 1], [0, 2]))
+    for output, a, b in zip(backbone.outputs, one, other, strict=True):
+        gap = float((a[0] - b[0]).norm() / b[0].norm().clamp(min=1e-30))
+        if not gap <= _SAME:
+            raise WeightsError(
+                f"{output.id} of {backbone.entry.name} depends on the other images of its batch: "
+                f"the same image in other company differs by {gap:.2g} of its length",
+                expected=f"at most {_SAME:g}",
+                where="--backbone",
+                next="give its batch norm fixed statistics (track_running_stats=True, and train it so), "
+                "or cut before that layer with --layer",
+            )

@@ -89,11 +89,13 @@ def choose(
     """
     recorded = recorded or {}
     why = "asked for"
+    from_file = False  # the device is the file's, not the user's
     if engine == "auto" and recorded.get("engine"):
         engine, why = str(recorded["engine"]), "as the file was made"
         if device == "auto":
             # An engine and its device go together, but a card may be gone: then it is told below.
             device = str(recorded.get("device", "auto"))
+            from_file = True
             if device.startswith("cuda") and not devices.driver_has_gpu():
                 engine, device, why = "auto", "auto", ""
         elif _kind(devices.parse(device)) != _kind(str(recorded.get("device", ""))):
@@ -111,6 +113,8 @@ def choose(
     if provider in ("cuda", "tensorrt") and device == "auto":
         device = "cuda"  # asking for the provider is asking for the card
     device, device_why = devices.settle("cpu" if provider == "cpu" and device == "auto" else device)
+    if from_file and device_why == "asked for":
+        device_why = why
     kind = _kind(device)
     stated = name != "auto"
     if backbone.entry.graph is not None:

@@ -236,9 +236,9 @@ def orders(
             )
         return [job.Order(recipes[0], path)]
     folder = Path(output) if output is not None else Path("cache")
-    if folder.exists() and not folder.is_dir():
+    if (folder.exists() and not folder.is_dir()) or folder.suffix in (".h5", ".hdf5"):
         raise InputError(
-            f"{folder} is a file, and there are {len(recipes)} backbones",
+            f"{folder} is the name of a file, and there are {len(recipes)} backbones",
             expected="a folder, where each backbone gets a file",
             where="-o",
             next=f"-o {folder.with_suffix('')}",

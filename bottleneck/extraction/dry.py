@@ -85,7 +85,13 @@ def dry_run(
     wanted = orders(images, output, recipes)
     starts = [
         job.start_of(
-            images, order.recipe, run_options, order.output, reporter, by_default=order.by_default
+            images,
+            order.recipe,
+            run_options,
+            order.output,
+            reporter,
+            by_default=order.by_default,
+            fetch=False,
         )
         for order in wanted
     ]

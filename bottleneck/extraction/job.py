@@ -26,7 +26,7 @@ from .preview import write_preview
 from .publish import header_of, publish
 from .result import Extraction, result_of
 from .rows import rows_of
-from .settle import settle_backbone, settle_outputs, warn_if_enormous
+from .settle import settle_backbone, settle_outputs, warn_if_enormous, warn_of_a_frame
 from .stores import MemoryStore, RowStore, ShardStore, Store
 from .target import (
     compatible,
@@ -188,17 +188,21 @@ def start_of(
     reporter: Reporter,
     *,
     by_default: bool,
+    fetch: bool = True,
 ) -> Start:
     """Look at the file and at what was left beside it; refuse what must not be mixed or lost.
 
-    Parameters and errors are those of `extract_to_files`; nothing is written.
+    Parameters and errors are those of `extract_to_files`; nothing is written, and without `fetch`
+    no weights are downloaded.
     """
     existing = open_target(output, recipe_options, options)
     recorded = existing.recipe if existing is not None else None
-    backbone = settle_backbone(recipe_options, recorded, reporter)
+    backbone = settle_backbone(recipe_options, recorded, reporter, fetch=fetch)
     existing = compatible(existing, backbone, images, output, options)
     present = backbone.outputs if existing is not None else ()
-    backbone = settle_outputs(backbone, recipe_options, present)
+    # A file that is replaced (--force) keeps its layers, unless others are stated.
+    kept = present if recipe_options.layer else backbone.outputs
+    backbone = settle_outputs(backbone, recipe_options, kept)
     new = [each for each in backbone.outputs if each not in present]
     views = backbone.preprocessing.views
     finished, resumed = sealed_shards(output, backbone, reporter)
@@ -213,6 +217,8 @@ def start_of(
             for i, array in enumerate(arrays):
                 stores[i].append(RowStore(existing.keys, array, views))
             environments.insert(0, existing.environment)
+    if existing is None:
+        warn_of_a_frame(backbone, reporter)
     warn_if_enormous(backbone, new, len(images.samples), options.store, reporter)
     done = 0 if new or existing is None else len(existing) // views
     return Start(

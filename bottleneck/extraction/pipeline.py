@@ -214,6 +214,7 @@ def run(
     bad: list[dict[bytes, str]] = [{} for _ in lanes]  # equal bytes fail alike
     pool = ThreadPoolExecutor(workers, thread_name_prefix="bottleneck-decode")
     done = 0
+    under_way: bytes | None = None  # the image that is being sorted in, not yet counted as done
 
     def quarantine(index: int, lane: int, reason: str) -> None:
         told = any(index in outcome.reasons for outcome in outcomes)
@@ -223,8 +224,8 @@ def run(
 
     try:
         for prepared in _in_order(pool, Preparer(samples, lanes), len(samples), window):
-            done += 1  # before `add`, which counts the same image as waiting
             index, key = prepared.index, prepared.key
+            under_way = key
             if key is not None:
                 keys[index] = np.frombuffer(key, np.uint8)
             if prepared.reason is not None:
@@ -241,11 +242,13 @@ def run(
                 else:
                     outcomes[i].outside.append(framed.outside)
                     batchers[i].add(key, framed.pixels, framed.outputs)
+            under_way = None
+            done += 1
             progress.advance()
         for batcher in batchers:
             batcher.flush()
     except KeyboardInterrupt:
-        waiting = max(batcher.waiting for batcher in batchers)
+        waiting = max(batcher.waiting(besides=under_way) for batcher in batchers)
         raise Interrupted(done - waiting, len(samples)) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -290,10 +293,9 @@ class _Batcher:
         for queue in self._queues.values():
             queue.flush()
 
-    @property
-    def waiting(self) -> int:
-        """Images taken in whose features are not in the sinks yet."""
-        return sum(len(queue.keys) for queue in self._queues.values())
+    def waiting(self, besides: bytes | None) -> int:
+        """Images taken in whose features are not in the sinks yet, one of them left out."""
+        return sum(key != besides for queue in self._queues.values() for key in queue.keys)
 
     @property
     def computed(self) -> int:
@@ -348,10 +350,11 @@ class _Queue:
         whole = len(self._rows[0]) // self._views
         if not whole:
             return
-        keys = np.frombuffer(b"".join(list(self.keys)[:whole]), np.uint8).reshape(-1, 32)
+        taken = [self.keys.popleft() for _ in range(whole)]
+        # From here on they count as kept: a sink takes rows at once, and sealing them, which takes
+        # long and may be interrupted, is done again by whoever catches the interrupt.
+        self.computed += whole
+        keys = np.frombuffer(b"".join(taken), np.uint8).reshape(-1, 32)
         for sink, rows in zip(self._sinks, self._rows, strict=True):
             sink.append(keys, np.stack(rows[: whole * self._views]).reshape(whole, -1))
             del rows[: whole * self._views]
-        for _ in range(whole):
-            self.keys.popleft()
-        self.computed += whole

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from ..backbones import layers, nodes, registry
-from ..backbones.base import PENULTIMATE, Backbone, Output
+from ..backbones.base import PENULTIMATE, RANDOM, Backbone, Output
+from ..cache.atomic import size
 from ..errors import InputError
 from ..images.preprocess import Preprocessing
 from ..reporter import Reporter
@@ -16,10 +17,16 @@ from .options import RecipeOptions
 # From this size on a vector is more likely a slip (a feature map flattened) than meant.
 ENORMOUS = 50_000
 ENORMOUS_BYTES = 1 << 30
+# Sources whose names say where the weights are.
+_WITH_WEIGHTS = ("hf", "onnx")
 
 
 def settle_backbone(
-    options: RecipeOptions, recorded: Mapping[str, Any] | None, reporter: Reporter
+    options: RecipeOptions,
+    recorded: Mapping[str, Any] | None,
+    reporter: Reporter,
+    *,
+    fetch: bool = True,
 ) -> Backbone:
     """The backbone of this run, cut where the file is cut, if there is one.
 
@@ -29,26 +36,33 @@ def settle_backbone(
     recorded : mapping or None
         The recipe of the file that is extended.
     reporter : Reporter
+    fetch : bool, default True
+        Weights that are not here may be downloaded; else they are an error that says what would be.
     """
     changes = options.preprocessing_changes()
     if recorded is None:
-        return _stated(options, changes, reporter)
+        return _stated(options, changes, reporter, fetch)
     outputs = tuple(Output.from_recipe(each) for each in recorded["outputs"])
     if not names_another(options, recorded):
         if options.weights is None and (options.backbone is None or options.by_name):
             theirs = registry.from_recipe(dict(recorded), lazy=True)
+            if theirs.weights.random or theirs.weights.origin.startswith("file "):
+                reporter.note(f"weights as the file has them: {theirs.weights.origin}")
             return theirs.with_preprocessing(**changes).with_outputs(outputs)
         own = Preprocessing.from_recipe(recorded["preprocessing"])
         changes = {f.name: getattr(own, f.name) for f in fields(own)} | changes
-    return _stated(options, changes, reporter).with_outputs(outputs)
+    return _stated(options, changes, reporter, fetch).with_outputs(outputs)
 
 
-def _stated(options: RecipeOptions, changes: dict[str, Any], reporter: Reporter) -> Backbone:
+def _stated(
+    options: RecipeOptions, changes: dict[str, Any], reporter: Reporter, fetch: bool
+) -> Backbone:
     return registry.resolve(
         options.backbone or registry.DEFAULT,
         weights=options.weights,
         changes=changes,
         reporter=reporter,
+        fetch=fetch,
     )
 
 
@@ -57,6 +71,30 @@ def names_another(options: RecipeOptions, recorded: Mapping[str, Any]) -> bool:
     if options.backbone is None or not options.by_name:
         return False
     return registry.find_entry(str(options.backbone)).name != recorded["backbone"]
+
+
+def other_weights(options: RecipeOptions, recorded: Mapping[str, Any]) -> str | None:
+    """What the stated backbone's own weights are, where they are stated and not the recorded ones.
+
+    A plain name leaves the weights open: those of the file go on. A tag (``NAME@TAG``), a file or a
+    folder that brings its weights along does not; and nobody gets random ones without having asked.
+
+    Returns
+    -------
+    str or None
+        A hash, or words where it is not known; None where nothing contradicts the file.
+    """
+    if options.backbone is None or not options.by_name or options.weights is not None:
+        return None
+    entry = registry.find_entry(str(options.backbone))
+    untrained = str(recorded["weights_sha256"]).startswith(RANDOM)
+    stated = "@" in str(options.backbone) or entry.source in _WITH_WEIGHTS
+    if not (untrained or stated):
+        return None
+    own = entry.weights.find() if entry.weights is not None else None
+    if own is None:
+        return "(the trained ones)" if untrained else None
+    return None if own.sha256 == recorded["weights_sha256"] else own.sha256
 
 
 def settle_outputs(
@@ -90,6 +128,17 @@ def settle_outputs(
     return backbone.with_outputs(tuple(dict.fromkeys([*present, *wanted])))
 
 
+def warn_of_a_frame(backbone: Backbone, reporter: Reporter) -> None:
+    """Tell where the crop is larger than the resized image, which leaves a black frame."""
+    p = backbone.preprocessing
+    height, width = p.resize if isinstance(p.resize, tuple) else (p.resize, p.resize)
+    if p.framing == "crop" and (height < p.crop[0] or width < p.crop[1]):
+        reporter.warn(
+            f"images are resized to {height if height == width else f'{height}x{width}'} and cropped to "
+            f"{p.crop[0]}x{p.crop[1]}: what is missing is black; give --crop as well, or a larger --resize"
+        )
+
+
 def warn_if_enormous(
     backbone: Backbone, new: Sequence[Output], n_images: int, store: str | None, reporter: Reporter
 ) -> None:
@@ -100,6 +149,6 @@ def warn_if_enormous(
         total = n * d * bytes_each
         if output in new and (d >= ENORMOUS or total >= ENORMOUS_BYTES):
             reporter.warn(
-                f"{output.id} has {d:,} values an image, {total / 1e9:.3g} GB for {n:,} rows; "
+                f"{output.id} has {d:,} values an image, {size(total)} for {n:,} rows; "
                 f"--layer {output.node}:avg or {output.node}:2x2 keeps less"
             )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import paths
 from ..backbones import registry
 from ..backbones.base import Backbone, Output
+from ..backbones.weights import from_file
 from ..cache import sealed
 from ..cache.features import Features
 from ..cache.features import open as open_features
@@ -22,7 +24,7 @@ from ..images.sample import ImageSet
 from ..recipe import recipe_conflict
 from ..reporter import Reporter
 from .options import RecipeOptions, RunOptions
-from .settle import names_another
+from .settle import names_another, other_weights
 from .stores import ShardStore
 
 
@@ -51,7 +53,11 @@ def open_target(
     stored = existing.recipe
     from_images = stored.get("modality") == "image"
     if from_images and not names_another(recipe_options, stored):
-        return existing
+        weights = other_weights(recipe_options, stored)
+        if weights is None:
+            return existing
+        if not options.force:
+            raise recipe_conflict(stored, {**stored, "weights_sha256": weights}, output)
     if options.force:
         return None
     if not from_images:
@@ -60,16 +66,23 @@ def open_target(
             expected="a file that `bottleneck extract` made, or a new name",
             next="give another -o, or --force to replace the file",
         )
-    entry = registry.find_entry(str(recipe_options.backbone))
-    found = entry.weights.find() if entry.weights is not None else None
-    wanted: dict[str, Any] = {
-        **stored,
-        "backbone": entry.name,
-        "weights_sha256": found.sha256 if found else "(not on this machine)",
-    }
+    raise recipe_conflict(stored, _stated_recipe(recipe_options, stored), output)
+
+
+def _stated_recipe(options: RecipeOptions, stored: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of what was stated, as far as it is known without fetching any weights."""
+    entry = registry.find_entry(str(options.backbone))
+    if options.weights is not None:
+        none = str(options.weights) == "none"
+        weights = registry.UNTRAINED.sha256 if none else from_file(options.weights).sha256
+    else:
+        found = entry.weights.find() if entry.weights is not None else None
+        weights = found.sha256 if found else "(not on this machine)"
+    wanted: dict[str, Any] = {**stored, "backbone": entry.name, "weights_sha256": weights}
     with contextlib.suppress(InputError):  # a source that states no preprocessing
-        wanted["preprocessing"] = entry.preprocessing().to_recipe()
-    raise recipe_conflict(stored, wanted, output)
+        p = replace(entry.preprocessing(), **options.preprocessing_changes())
+        wanted["preprocessing"] = p.to_recipe()
+    return wanted
 
 
 def compatible(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..recipe import RANDOM_NOTE, is_random
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -90,11 +91,6 @@ def _what(features: Features) -> str:
     return ("features" if first == "penultimate:none" else f"of {first}") + marked
 
 
-def is_random(recipe: Mapping[str, Any]) -> bool:
-    """Whether features come from an untrained network (``--weights none``)."""
-    return str(recipe.get("weights_sha256", "")).startswith("random")
-
-
 def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = False) -> None:
     """Paths and reasons, five of them unless `verbose`."""
     shown = quarantine if verbose else quarantine[:_SHOWN]
@@ -106,7 +102,9 @@ def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = Fa
 
 def show_classes(features: Features) -> None:
     """How many images of each class are in each split."""
-    counts = Counter(zip(features.splits, features.y.tolist(), strict=True))
+    # Of an image that was cut into tiles the first one: images are counted, not rows.
+    firsts = features.views == 0
+    counts = Counter(zip(features.splits[firsts], features.y[firsts].tolist(), strict=True))
     splits = [s for s in ("train", "val", "test", "") if any(s == key[0] for key in counts)]
     if not features.classes:
         _line("no labels")
@@ -158,6 +156,18 @@ def show_fit(probe: Probe, output: Path, seconds: float) -> None:
     _line(f"\n{seconds:.1f} s: {output}")
 
 
+def describe_source(recipe: Mapping[str, Any]) -> str:
+    """Backbone, layer and weights of a recipe, in a few words."""
+    output = (recipe.get("outputs") or [{}])[0]
+    layer = f"{output.get('node', '')}:{output.get('pooling', '')}"
+    where = "" if layer in (":", "penultimate:none") else f", layer {layer}"
+    weights = "RANDOM weights" if is_random(recipe) else ""
+    if not weights and recipe.get("weights_sha256"):
+        weights = f"weights {str(recipe['weights_sha256'])[:12]}"
+    named = str(recipe.get("backbone", "from arrays"))
+    return f"{named}{where}" + (f", {weights}" if weights else "")
+
+
 def show_probe(probe: Probe) -> None:
     """What a probe is and how good."""
     params = ", ".join(f"{name} = {_number(value)}" for name, value in probe.params.items())
@@ -165,6 +175,7 @@ def show_probe(probe: Probe) -> None:
         f"{probe.head}{f' ({params})' if params else ''}, {len(probe.classes)} classes, "
         f"trained on {plural(probe.n_train, 'image')}"
     )
+    _line(f"features: {describe_source(probe.recipe)}")
     _line(
         f"{probe.protocol}: {plural(probe.n_test, 'image')}, "
         f"{PROTOCOLS[probe.protocol.partition('-')[0]]}"
@@ -177,6 +188,9 @@ def show_probe(probe: Probe) -> None:
 def show_score(found: dict[str, Any], classes: list[str]) -> None:
     """Metrics of a kept probe on other data."""
     _line(f"{plural(found['n'], 'labelled image')} scored")
+    for note in found["notes"]:
+        if note == RANDOM_NOTE:
+            _line(note)
     show_metrics(found["metrics"], found["baseline"])
     show_per_class(found["per_class"])
     show_confusion(found["confusion"].tolist(), classes)
@@ -339,7 +353,12 @@ def describe_probe(probe: Probe) -> dict[str, Any]:
         "fingerprint",
     )
     data = {name: getattr(probe, name) for name in names}
-    return {"format": "bottleneck-probe", **data, "confusion": probe.confusion.tolist()}
+    return {
+        "format": "bottleneck-probe",
+        **data,
+        "random_weights": is_random(probe.recipe),
+        "confusion": probe.confusion.tolist(),
+    }
 
 
 def _number(value: Any) -> str:

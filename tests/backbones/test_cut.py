@@ -352,3 +352,174 @@ def test_an_export_that_follows_one_path_only_is_noticed():
     made = Backbone(entry(Forked, None), Weights(None, "random:0", "random"), P, (Output(),))
     with pytest.raises(export.ExportError, match="gives other features at penultimate:none"):
         export.find_or_export(made, Reporter())
+
+
+# --- what axes mean, where shapes alone would mislead ------------------------------------------
+
+
+def layout_of(make, name, size, classifier=None):
+    found = network.trace_shapes(entry(make, classifier), size)
+    return next(node for node in found.nodes if node.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("features.0.0", "map"),  # a convolution
+        ("features.1.0.block.0", "map"),
+        ("features.1.0.block.1", "map-last"),  # permuted for the layer norm
+        ("features.1.0.block.2", "map-last"),
+        ("features.1.0.block.5", "map-last"),  # a linear layer
+        ("features.1.0.block.6", "map"),  # permuted back
+        ("features.1.0", "map"),
+    ],
+)
+def test_as_many_channels_as_places_are_told_apart_by_what_was_computed(name, layout):
+    """ConvNeXt has 96 channels, and 96 x 96 places at 384 px."""
+    node = layout_of(torchvision.models.convnext_tiny, name, (384, 384), "classifier.2")
+    assert node.shape in ((96, 96, 96), (96, 96, 384))
+    assert node.layout == layout
+
+
+def test_a_convolution_gives_channels_first_also_where_the_network_is_channels_last():
+    make = lambda: torchvision.models.swin_t()  # noqa: E731
+    assert layout_of(make, "features.0.0", (384, 384), "head").layout == "map"
+    assert layout_of(make, "features.0.1", (384, 384), "head").layout == "map-last"
+    assert layout_of(make, "features.1", (384, 384), "head").layout == "map-last"
+
+
+@pytest.mark.parametrize("size", [(480, 200), (544, 72), (320, 75), (200, 480), (75, 320)])
+def test_maps_of_inputs_that_are_not_square(size):
+    found = network.trace_shapes(entry(resnet, "fc"), size)
+    by_name = {node.name: node for node in found.nodes}
+    for name in ("conv1", "layer1", "layer2", "layer3", "layer4"):
+        assert by_name[name].layout == "map", (name, by_name[name].shape)
+
+
+def test_patches_of_an_input_that_is_not_square(images):
+    import timm
+
+    def make():
+        return timm.create_model("vit_tiny_patch16_224", img_size=(64, 256), num_classes=0)
+
+    found = network.trace_shapes(entry(make, None), (64, 256))
+    node = next(each for each in found.nodes if each.name == "blocks.3")
+    assert (node.layout, node.prefix, node.grid) == ("tokens", 1, (4, 16))
+    torch.manual_seed(0)
+    module = make().eval()
+    x = torch.rand((2, 3, 64, 256))
+    cut = Cut(module, found.nodes, (Output("blocks.3", "2x2"),))
+    with torch.no_grad():
+        seen = {}
+        module.blocks[3].register_forward_hook(lambda m, a, out: seen.update(out=out))
+        module(x)
+        places = seen["out"][:, 1:].reshape(2, 2, 2, 2, 8, 192).mean((2, 4))
+        torch.testing.assert_close(cut(x)[0], places.permute(0, 3, 1, 2).flatten(1))
+
+
+class Unfolded(nn.Module):
+    """Patches without a convolution: no map is ever there."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.extra = nn.Parameter(torch.zeros(1, tokens, 24))
+        self.embed = nn.Linear(3 * 16 * 16, 24)
+        self.norm = nn.LayerNorm(24)
+
+    def forward(self, x):
+        patches = functional.unfold(x, 16, stride=16).transpose(1, 2)
+        tokens = torch.cat([self.extra.expand(len(x), -1, -1), self.embed(patches)], 1)
+        return self.norm(tokens)[:, 0]
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5])
+@pytest.mark.parametrize("size", [(224, 448), (96, 160), (224, 224)])
+def test_class_tokens_are_counted_from_the_input_where_no_map_tells(extra, size):
+    node = layout_of(lambda: Unfolded(extra), "norm", size)
+    assert (node.prefix, node.grid) == (extra, (size[0] // 16, size[1] // 16))
+
+
+def test_shared_tensors_keep_their_values_under_each_name(tmp_path, images):
+    """One of two names of a weight was filled with zeros, as if it lay behind the cut."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return torch.cat([self.a(x).amax((2, 3)), self.b(x).amax((2, 3))], 1)
+
+    torch.manual_seed(2)
+    module = Tied().eval()
+    made = Backbone(entry(Tied, None), weights_of(module, tmp_path), P, (Output(),))
+    with torch.no_grad():
+        torch.testing.assert_close(network.load(made)[0](images)[0], module(images))
+
+
+def test_one_place_may_be_pooled_in_several_ways(images):
+    cut, outputs = cut_at(
+        resnet(), "penultimate", "penultimate:flatten", "layer4:avg", "layer4:max"
+    )
+    assert len(outputs) == 4
+    with torch.no_grad():
+        first, second, *_ = cut(images)
+    torch.testing.assert_close(first, second)
+
+
+def test_a_network_whose_features_depend_on_their_neighbours_is_refused(tmp_path):
+    from bottleneck_probe import BottleneckError
+    from bottleneck_probe.engines import network as engine_network
+
+    class Selfish(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4, track_running_stats=False)
+
+        def forward(self, x):
+            return self.norm(self.conv(x)).relu().mean((2, 3))
+
+    weights = weights_of(Selfish(), tmp_path)
+    made = Backbone(entry(Selfish, None), weights, P, (Output(),))
+    with pytest.raises(BottleneckError, match="depends on the other images of its batch"):
+        engine_network.load(made, Reporter())
+    # Before the batch norm it is sound.
+    engine_network.load(made.with_outputs((Output("conv", "avg"),)), Reporter())
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path):
+    """All that ResNet-18 needs stands in ResNet-34's file, in the right shapes."""
+    from bottleneck_probe import BottleneckError
+
+    torch.manual_seed(0)
+    weights = weights_of(torchvision.models.resnet34(), tmp_path)
+    with pytest.raises(BottleneckError, match=r"96 tensors of blocks .* layer1\.2\.conv1\.weight"):
+        network.load(backbone(weights))
+    # What is deeper behind the cut does not matter.
+    network.load(backbone(weights, Output("conv1", "avg")))
+
+
+def test_an_auxiliary_head_in_the_file_is_only_counted(tmp_path):
+    torch.manual_seed(0)
+    weights = weights_of(resnet(), tmp_path, **{"AuxLogits.conv0.conv.weight": torch.ones(3)})
+    *_, unused = network.load(backbone(weights))
+    assert unused == 3
+
+
+def test_nothing_is_kept_from_one_batch_to_the_next(images):
+    import gc
+
+    cut, _ = cut_at(resnet(), "layer1.0.add", "layer3:2x2", "penultimate")
+
+    def alive():
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    with torch.no_grad():
+        cut(images)
+        before = alive()
+        for _ in range(5):
+            cut(images)
+    assert alive() == before

@@ -1,5 +1,6 @@
 """Hugging Face's image networks: the features and pixels of transformers' own classes."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -409,9 +410,132 @@ def test_code_of_a_repository_is_never_run(tmp_path):
     (tmp_path / "code.py").write_text(f"open({str(ran)!r}, 'w')\nclass C: pass\n")
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.C"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="cannot use the configuration"):
+    with pytest.raises(InputError, match="is code of its own"):
         SOURCE.entry(str(tmp_path))
     assert not ran.exists()
+
+
+def _answer_yes(monkeypatch):
+    """A user who says yes to whatever is asked; what was asked is kept."""
+    asked = []
+
+    def answer(prompt=""):
+        asked.append(prompt)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "model_type"),
+    [
+        ("config.json", "AutoConfig", "mine"),
+        ("config.json", "AutoModel", "vit"),
+        ("config.json", "AutoModelForImageClassification", "vit"),
+        ("preprocessor_config.json", "AutoImageProcessor", "vit"),
+        ("config.json", "AutoImageProcessor", "vit"),
+    ],
+)
+@pytest.mark.parametrize("by", ["entry", "transformers"])
+def test_a_folder_that_brings_code_is_refused_without_a_question(
+    file, key, model_type, by, tmp_path, monkeypatch, capsys
+):
+    """transformers asks on the terminal, and one `y` runs the folder's code."""
+    from bottleneck_probe.backbones import transformers_models, transformers_pixels
+
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass C: pass\n"
+    (tmp_path / "code.py").write_text(code)
+    contents = {
+        "config.json": {"model_type": model_type, **TOKENS},
+        # Without a class of transformers, or its own is taken and nothing is asked.
+        "preprocessor_config.json": {"size": {"height": 64, "width": 64}, **HALF},
+    }
+    contents[file]["auto_map"] = {key: "code.C"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    asked = _answer_yes(monkeypatch)
+    if by == "transformers":  # the second wall: what holds if the first did not see it
+        for module in (transformers_models, transformers_pixels):
+            for name in ("refuse_network", "refuse_processor"):
+                monkeypatch.setattr(module, name, lambda folder: None, raising=False)
+        with contextlib.suppress(InputError):
+            transformers_models.describe(tmp_path)
+        with contextlib.suppress(InputError):
+            transformers_pixels.preprocessing(tmp_path)
+    else:
+        with pytest.raises(InputError, match=f"code of its own .*{key}") as caught:
+            SOURCE.entry(str(tmp_path)).preprocessing()
+        assert caught.value.where == str(tmp_path / file)
+        assert caught.value.expected
+        assert "copy of the folder" in caught.value.next
+    assert asked == []
+    assert not ran.exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_an_image_processor_of_the_folders_own_is_not_asked_for(tmp_path, monkeypatch):
+    """Where transformers has none for the type, it would ask."""
+    from bottleneck_probe.backbones import transformers_pixels
+
+    ran = tmp_path / "ran"
+    (tmp_path / "code.py").write_text(f"open({str(ran)!r}, 'w')\nclass C: pass\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    processor = {"auto_map": {"AutoImageProcessor": "code.C"}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    asked = _answer_yes(monkeypatch)
+    with pytest.raises(InputError, match=r"the image processor of .* is code of its own"):
+        transformers_pixels.preprocessing(tmp_path)
+    monkeypatch.setattr(transformers_pixels, "refuse_processor", lambda folder: None, raising=False)
+    with pytest.raises(InputError):
+        transformers_pixels.preprocessing(tmp_path)
+    assert asked == []
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_kernel_from_elsewhere_is_refused(key, tmp_path):
+    """transformers would fetch it from the hub, and run it."""
+    config = {"model_type": "clip", "vision_config": {**TOKENS, key: "somebody/kernel"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="code from elsewhere"):
+        SOURCE.entry(str(tmp_path))
+
+
+def test_a_type_without_a_network_is_named_with_a_way_out(tmp_path):
+    config = {"model_type": "encoder-decoder", "encoder": {"model_type": "bert"}}
+    config["decoder"] = {"model_type": "bert"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkey = transformers.MODEL_MAPPING
+    if type(transformers.AutoConfig.from_pretrained(tmp_path)) in monkey:
+        pytest.skip("transformers has one")
+    with pytest.raises(InputError, match="no network for type encoder-decoder") as caught:
+        SOURCE.entry(str(tmp_path))
+    assert "model_type" in caught.value.expected
+    assert caught.value.where == str(tmp_path / "config.json")
+    assert "ONNX" in caught.value.next
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("tensor", ["attention", "norm", "old name"])
+def test_quantised_tensors_are_refused(tensor, dtype, images, tmp_path):
+    """transformers casts them to float32, scales forgotten, before they can be looked at."""
+    _saved(tmp_path, "ViTModel", _config("ViTConfig", **TOKENS), SQUASH, images)
+    state = load_file(tmp_path / "model.safetensors")
+    word = "attention" if tensor == "old name" else tensor
+    name = next(k for k in state if word in k and k.endswith("weight"))
+    value = (state.pop(name) * 100).round().to(dtype)
+    # As in files that have the whole of a classifier's names: transformers drops the beginning.
+    state[f"vit.{name}" if tensor == "old name" else name] = value
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": quantised}))
+    _, backbone = _entry(tmp_path)
+    short = str(dtype).removeprefix("torch.")
+    with pytest.raises(WeightsError, match=rf"quantised.* is {short}, not float32"):
+        network.load(backbone)
 
 
 @pytest.mark.parametrize(

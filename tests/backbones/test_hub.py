@@ -1,6 +1,7 @@
 """PyTorch Hub: the repository's own network, its code named, told apart and fetched in one piece."""
 
 import io
+import os
 import sys
 import threading
 import zipfile
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from bottleneck_probe import InputError, WeightsError
-from bottleneck_probe.backbones import hub_repository, network
+from bottleneck_probe.backbones import hub_files, hub_repository, network
 from bottleneck_probe.backbones.base import PENULTIMATE, Backbone, Output
+from bottleneck_probe.backbones.hub_files import digest_of
 from bottleneck_probe.backbones.sources.hub import SOURCE
 from bottleneck_probe.backbones.weights import from_file
 from bottleneck_probe.images.preprocess import Preprocessing
@@ -206,6 +208,108 @@ def test_two_clones_with_modules_of_one_name_do_not_mix(clone, batch, tmp_path):
     assert networks.error(results[1], results[0]) > 0.1
 
 
+def test_an_edit_within_one_process_is_run(clone, batch, tmp_path):
+    """Within the same second and of the same length, which Python's own cache cannot tell."""
+    theirs = networks.he_(_direct(clone, "small_vits14", pretrained=False), 4)
+    code, results, names = clone / "nets" / "small.py", [], []
+    for end in ("[:, 0]", "[:, 1]", "[:, 0]"):
+        code.write_text(SMALL_CODE.replace("[:, 0]", end))
+        os.utime(code, (1e9, 1e9))
+        backbone = _backbone(clone, "small_vits14", theirs, tmp_path)
+        names.append(backbone.entry.name)
+        with torch.no_grad():
+            results.append(network.load(backbone)[0](batch)[0])
+    assert names[0] == names[2] != names[1]
+    assert torch.equal(results[0], results[2])
+    assert networks.error(results[1], results[0]) > 0.1
+
+
+def test_an_edit_of_hubconf_and_of_a_package_without_init_is_run(clone):
+    (clone / "nets" / "__init__.py").unlink()
+    for width in (3, 4):
+        hubconf = HUBCONF + f"def wide():\n    return Small().append(torch.nn.Linear(6, {width}))\n"
+        (clone / "hubconf.py").write_text(hubconf)
+        (clone / "nets" / "small.py").write_text(
+            SMALL_CODE.replace("class Small(nn.Module)", "class Small(nn.Sequential)")
+            + f"    width = {width}\n"
+        )
+        for file in (clone / "hubconf.py", clone / "nets" / "small.py"):
+            os.utime(file, (1e9, 1e9))
+        module = SOURCE.entry(f"{clone}:wide").build((64, 64)).module
+        assert (module[-1].out_features, type(module).width) == (width, width)
+
+
+def test_an_edit_after_it_was_named_is_an_error(clone):
+    """The new code must not run under the digest of the old one."""
+    entry = SOURCE.entry(f"{clone}:resnet18")
+    (clone / "nets" / "small.py").write_text(SMALL_CODE + "\nEDITED = True\n")
+    with pytest.raises(InputError, match="were changed"):
+        entry.build((64, 64))
+
+
+def _digest_changes(clone, change):
+    before = digest_of(clone)
+    assert digest_of(clone) == before
+    change()
+    return digest_of(clone) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["table.json", "a/b.yaml", "c.toml", "words.txt", "d.cfg", "VERSION", "w.pth", "e.so", "f.csv"],
+)
+def test_other_files_that_code_reads_belong_to_it(name, clone):
+    file = clone / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("1")
+    assert _digest_changes(clone, lambda: file.write_text("2"))
+    assert _digest_changes(clone, file.unlink)
+
+
+@pytest.mark.parametrize(
+    "name", [".git/index", "README.md", "a.png", "cache/photos.h5", "x.probe", "__pycache__/a.pyc"]
+)
+def test_files_that_no_network_is_built_from_do_not(name, clone):
+    """Or a run from inside the clone, which writes its features there, would change the clone."""
+    file = clone / name
+    file.parent.mkdir(exist_ok=True)
+    assert not _digest_changes(clone, lambda: file.write_text("2"))
+
+
+def test_links_are_followed_and_come_to_an_end(clone, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "net.py").write_text("1")
+    (clone / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (clone / "file.py").symlink_to(elsewhere / "deep" / "net.py")
+    (elsewhere / "back").symlink_to(clone, target_is_directory=True)
+    (elsewhere / "self").symlink_to(elsewhere, target_is_directory=True)
+    assert _digest_changes(clone, lambda: (elsewhere / "deep" / "net.py").write_text("2"))
+    (clone / "file.py").unlink()
+    assert _digest_changes(clone, lambda: (elsewhere / "deep" / "net.py").write_text("3"))
+
+
+def test_large_files_count_by_size_and_time(clone, monkeypatch):
+    monkeypatch.setattr(hub_files, "_LARGE_BYTES", 10)
+    file = clone / "weights.pth"
+    file.write_bytes(b"1" * 20)
+    assert not _digest_changes(clone, lambda: None)
+    assert _digest_changes(clone, lambda: os.utime(file, (1e9, 1e9)))
+    file.write_bytes(b"1" * 5)
+    assert not _digest_changes(clone, lambda: os.utime(file, (1e9, 1e9)))
+    monkeypatch.setattr(hub_files, "_SMALL_BYTES", 4)
+    assert _digest_changes(clone, lambda: (file.write_bytes(b"2" * 5), os.utime(file, (2e9, 2e9))))
+
+
+def test_a_clone_full_of_data_is_an_error(clone, monkeypatch):
+    monkeypatch.setattr(hub_files, "MOST_FILES", 4)
+    (clone / "a.txt").touch()
+    (clone / "b.txt").touch()
+    with pytest.raises(InputError, match="more than 4 files") as caught:
+        SOURCE.entry(f"{clone}:resnet18")
+    assert caught.value.next
+
+
 def test_timms_configuration_on_the_network_is_taken_and_none_is_asked_for(clone):
     p = SOURCE.entry(f"{clone}:with_configuration").preprocessing()
     assert p.crop == (176, 176)
@@ -300,13 +404,13 @@ FILES = {
 }
 
 
-def test_a_repository_is_fetched_once_to_torch_hubs_folder(github, tmp_path):
+def test_a_repository_is_fetched_once_below_torch_hubs_folder(github, tmp_path):
     pages, asked = github
     pages["/facebookresearch/dinov2/archive/refs/heads/main.zip"] = _archive(FILES)
     entry = SOURCE.entry("facebookresearch/dinov2:small_vits14")
     assert entry.name.startswith("hub/facebookresearch/dinov2@main+")
     assert "github.com/facebookresearch/dinov2 at main" in entry.notes[0]
-    folder = tmp_path / "torch" / "hub" / "facebookresearch_dinov2_main"
+    folder = tmp_path / "torch" / "hub" / "bottleneck" / "facebookresearch__dinov2__main"
     assert (folder / "nets" / "small.py").read_text() == SMALL_CODE
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing left over
     assert SOURCE.entry("facebookresearch/dinov2:small_vits14").name == entry.name
@@ -314,6 +418,55 @@ def test_a_repository_is_fetched_once_to_torch_hubs_folder(github, tmp_path):
     assert SOURCE.entry(entry.name.removeprefix("hub/")).name == entry.name
     assert len(asked) == 1
     entry.build((64, 64))
+
+
+def test_two_repositories_of_a_like_name_do_not_mix(github, tmp_path):
+    """torch.hub's folder for both is a_b_c_main: one would run the other's code."""
+    pages, asked = github
+    for repo, classes in (("a/b_c", 3), ("a_b/c", 4)):
+        code = HUBCONF + f"def net():\n    return torch.nn.Linear(6, {classes})\n"
+        files = {**FILES, "dinov2-1a2b/hubconf.py": code}
+        pages[f"/{repo}/archive/refs/heads/main.zip"] = _archive(files)
+    found = [SOURCE.entry(name) for name in ("a/b_c:net", "a_b/c:net", "a/b_c:net", "a_b/c:net")]
+    assert len({entry.notes for entry in found}) == 2
+    assert len(asked) == 2
+    for entry, classes in zip(found[:2], (3, 4), strict=True):
+        folder = Path(entry.notes[0].rpartition(", in ")[2])
+        assert hub_repository.build(folder, "net", digest_of(folder)).out_features == classes
+
+
+def test_no_two_names_share_a_folder():
+    parts = ("a", "b", "a_b", "b_c", "_", "a__b", "A", "a.b", "a%5fb", "v1/x", "v1_x", "ä")
+    made = [
+        hub_repository.own_folder(owner, repo, ref).name
+        for owner in parts
+        for repo in parts
+        for ref in parts
+        if "A" not in (owner, repo)  # GitHub's names are the same in capitals
+    ]
+    assert len(set(map(str.lower, made))) == len(made)
+    assert not any("/" in name for name in made)
+
+
+def test_a_folder_of_torch_hubs_is_taken_only_where_its_name_is_plain(github, tmp_path):
+    hub = tmp_path / "torch" / "hub"
+    hub.mkdir(parents=True)
+    _clone(hub / "facebookresearch_dinov2_main")
+    entry = SOURCE.entry("facebookresearch/dinov2:small_vits14")
+    assert entry.notes == (
+        f"runs the code of github.com/facebookresearch/dinov2 at main, in "
+        f"{hub / 'facebookresearch_dinov2_main'}",
+    )
+    pages, asked = github
+    assert asked == []
+    _clone(hub / "a_b_c_main")
+    with pytest.raises(WeightsError, match="a_b_c_main may be another repository's") as caught:
+        SOURCE.entry("a/b_c:resnet18")
+    assert "hub//PATH" in caught.value.next
+    pages["/a/b_c/archive/refs/heads/main.zip"] = _archive(FILES)
+    entry = SOURCE.entry("a/b_c:resnet18")
+    assert "a_b_c_main is not used" in entry.notes[1]
+    assert "bottleneck" in entry.notes[0]
 
 
 def test_a_tag_is_found_where_there_is_no_branch(github):
@@ -343,7 +496,7 @@ def test_an_archive_that_writes_elsewhere_is_refused(files, github, tmp_path):
     with pytest.raises(InputError, match="would write to"):
         SOURCE.entry("a/b:resnet18")
     assert not list(tmp_path.rglob("evil.py"))
-    assert not list((tmp_path / "torch" / "hub").iterdir())
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
 
 
 def test_a_page_that_is_no_archive_is_an_error(github):

@@ -19,7 +19,7 @@ NODES = [
     Node("layer4.1.conv1", "Conv2d", (512, 7, 7), "map"),
     Node("layer4.1", "Block", (512, 7, 7), "map"),
     Node("layer4", "Sequential", (512, 7, 7), "map"),
-    Node("blocks", "Sequential", (197, 768), "tokens", 1),
+    Node("blocks", "Sequential", (197, 768), "tokens", 1, grid=(14, 14)),
     Node("stage", "Swin", (7, 7, 768), "map-last"),
     Node("odd", "Attention", (12, 49, 64), "other"),
     Node("penultimate", "input of fc", (512,), "vector", module="fc"),
@@ -143,6 +143,7 @@ def test_every_node_can_be_pooled_by_its_default(node):
         layout=st.sampled_from(["vector", "map", "map-last", "tokens", "other"]),
         prefix=st.integers(0, 5),
         call=st.integers(0, 3),
+        grid=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     )
 )
 @settings(deadline=None, max_examples=50)

@@ -1,18 +1,28 @@
 """A module of the user's: left alone, cut where it says, and known by its tensors and code."""
 
+import contextlib
 import copy
+import dataclasses
+import enum
+import fractions
+import logging
+import os
+import re
 import subprocess
 import sys
+import threading
+import types
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bottleneck_probe import InputError
 from bottleneck_probe.backbones import network
 from bottleneck_probe.backbones.base import PENULTIMATE, Backbone, Output
 from bottleneck_probe.backbones.foreign import classifier_of
-from bottleneck_probe.backbones.module_digest import digest_of
+from bottleneck_probe.backbones.module_digest import digest_of, look_at
 from bottleneck_probe.backbones.sources.module import SOURCE, from_module
 from bottleneck_probe.images.preprocess import Preprocessing
 from hypothesis import given, settings
@@ -291,6 +301,241 @@ def test_the_hash_sees_a_change(change):
     assert digest_of(module) != digest_of(other)
 
 
+class Mode(enum.Enum):
+    FIRST = 1
+    SECOND = 2
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@dataclasses.dataclass
+class Settings:
+    scale: float = 1.0
+    table: object = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    __hidden: int
+    tensor: object = None
+
+
+class Plain:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+        self.me = self  # a cycle
+
+    def method(self):
+        return self
+
+
+class Words(dict):
+    pass
+
+
+def _linear(value):
+    layer = nn.Linear(2, 2)
+    nn.init.constant_(layer.weight, value)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _buffered(value):
+    part = nn.Module()
+    part.register_buffer("kept", torch.full((2,), float(value)), persistent=False)
+    return part
+
+
+def _ring(value):
+    first, second = Plain(value=value), Plain()
+    first.other, second.other = second, first
+    return first
+
+
+# Each makes something of an attribute out of 1 or 2, by which two modules differ.
+STATE = {
+    "dict": lambda v: {"a": {"b": v}},
+    "key": lambda v: {v: "a"},
+    "dict of a class": lambda v: Words(a=v),
+    "attribute of a dict": lambda v: Words() if v == 1 else _set(Words(), extra=1),
+    "order": lambda v: {"a": 1, "b": 2} if v == 1 else {"b": 2, "a": 1},
+    "data class": lambda v: Settings(scale=v),
+    "data class with slots": lambda v: Slots(v),
+    "tensor in slots": lambda v: Slots(0, torch.tensor([v])),
+    "enum": lambda v: Mode(v),
+    "int enum": lambda v: Level(v),
+    "set": lambda v: {"a", "b", v},
+    "frozenset": lambda v: frozenset({Mode.FIRST, Mode(v)}),
+    "numpy scalar": lambda v: np.float32(v),
+    "numpy array": lambda v: np.array([0, v]),
+    "type of an array": lambda v: np.zeros(2, np.float32 if v == 1 else np.int32),
+    "array of objects": lambda v: np.array([{"a": v}, None], dtype=object),
+    "masked array": lambda v: np.ma.masked_array([1, 1], mask=[v == 1, False]),
+    "data type": lambda v: torch.float16 if v == 1 else torch.bfloat16,
+    "tensors": lambda v: [torch.tensor([1.0]), torch.tensor([float(v)])],
+    "tensor in a dict": lambda v: {"t": torch.tensor([v])},
+    "sparse tensor": lambda v: torch.eye(2).mul(v).to_sparse(),
+    "modules": lambda v: [_linear(0.0), _linear(v)],
+    "modules in a dict": lambda v: {"a": (_linear(v),)},
+    "buffer of a module in a list": lambda v: [_buffered(v)],
+    "object": lambda v: Plain(value=v),
+    "objects in a ring": _ring,
+    "object in a data class": lambda v: Settings(table=Plain(x=[v])),
+    "namespace": lambda v: types.SimpleNamespace(v=v),
+    "nesting": lambda v: [[1], [2]] if v == 1 else [[1, 2]],
+    "number or text": lambda v: v if v == 1 else "1",
+    "method of an object": lambda v: Plain(value=v).method,
+    "function of a partial": lambda v: types.MethodType(_helper, v),
+    "pattern": lambda v: re.compile("a" * v),
+    "fraction": lambda v: fractions.Fraction(1, v),
+    "path": lambda v: Path("a" * v),
+    "generator of numbers": lambda v: torch.Generator().manual_seed(v),
+    "numpy's generator": lambda v: np.random.default_rng(v),
+    "range": lambda v: range(v),
+    "functions of one name": lambda v: [_adding(torch.ones(1)), _adding(torch.tensor([v]))],
+}
+
+
+def _set(thing, **values):
+    vars(thing).update(values)
+    return thing
+
+
+def _adding(tensor):
+    return lambda x: x + tensor
+
+
+@pytest.mark.parametrize("name", ["kept", "_kept"])
+@pytest.mark.parametrize("kind", STATE)
+def test_the_hash_sees_state_of_every_kind(kind, name):
+    """Two modules of one class with other tables, settings or parts must not share features."""
+    modules = []
+    for value in (1, 1, 2):
+        module = _net()
+        setattr(module.drop, name, STATE[kind](value))
+        modules.append(look_at(module))
+    assert modules[0] == modules[1]
+    assert modules[0].sha256 != modules[2].sha256
+    assert modules[0].untold == ()
+
+
+def test_state_in_an_attribute_that_only_begins_like_pytorchs(batch):
+    """From the user's side: two modules that give other features, and so are told apart."""
+
+    class Tabled(Net):
+        def __init__(self, factor):
+            super().__init__()
+            self._table = {"factor": factor}
+
+        def forward(self, x):
+            return super().forward(x * self._table["factor"])
+
+    made = [networks.he_(Tabled(factor), 3) for factor in (1.0, -2.0)]
+    features = [_run(module, batch)[0][0] for module in made]
+    assert networks.error(*features) > 0.1
+    assert from_module(made[0])[1].sha256 != from_module(made[1])[1].sha256
+
+
+_DIGEST_ELSEWHERE = """
+import sys; sys.path[:0] = {paths!r}
+import importlib.util
+spec = importlib.util.spec_from_file_location("test_module", {file!r})
+test = importlib.util.module_from_spec(spec); sys.modules["test_module"] = test
+spec.loader.exec_module(test)
+for kind, make in test.STATE.items():
+    module = test._net()
+    module.kept = make(1)
+    print(kind, test.digest_of(module))
+"""
+
+
+def test_the_hash_of_state_is_the_same_in_another_process():
+    code = _DIGEST_ELSEWHERE.format(paths=[p for p in sys.path if p], file=__file__)
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert len(runs[0].splitlines()) == len(STATE)
+
+
+@pytest.mark.parametrize("kind", ["file", "generator", "compiled object"])
+def test_what_cannot_be_told_is_known_in_this_process_only(kind, tmp_path, monkeypatch):
+    """Nothing stale is taken for it, and a note says what it is."""
+    from bottleneck_probe.backbones import module_digest
+
+    with contextlib.ExitStack() as stack:
+        made = {
+            "file": lambda: stack.enter_context(open(tmp_path / "x", "w")),
+            "generator": lambda: (i for i in range(3)),
+            "compiled object": lambda: torch._C.Graph(),
+        }[kind]
+        module, other = _net(), _net()
+        module._source = {"of": made()}
+        other._source = {"of": made()}
+        first = look_at(module)
+        assert first.untold == ("._source['of']",)
+        assert look_at(module) == first  # a probe fitted on it can still be used
+        assert look_at(other).sha256 != first.sha256
+        # As another process would see it.
+        monkeypatch.setattr(module_digest, "_PROCESS", "0" * 32)
+        assert look_at(module).sha256 != first.sha256
+
+
+def test_a_note_says_what_cannot_be_told(batch):
+    module = _net()
+    module._engine = _Uncopied([1])
+    entry, _ = from_module(module)
+    note = next(note for note in entry.notes if "cannot be told" in note)
+    assert "_engine" in note
+    assert "this process only" in note
+    assert not any("cannot be told" in note for note in from_module(_net())[0].notes)
+
+
+class _Uncopied:
+    """Something that cannot be told, inside of what can be copied."""
+
+    def __init__(self, inner):
+        self.inner = (each for each in inner)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_what_decides_nothing_is_no_obstacle():
+    """Locks, logs, PyTorch's decorators: in many a module, and no reason to compute anew."""
+
+    class Usual(Net):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+            self.log = logging.getLogger("usual")
+            self.rnn = nn.LSTM(3, 4)
+            self.attention = nn.MultiheadAttention(4, 2)
+            nn.utils.parametrizations.weight_norm(self.fc)
+
+        @torch.no_grad()
+        def forward(self, x):
+            LOG.info("x")
+            return super().forward(x)
+
+    made = [look_at(networks.he_(Usual(), 3)) for _ in range(2)]
+    assert made[0].untold == ()
+    assert made[0] == made[1]
+
+
+LOG = logging.getLogger(__name__)
+
+
 def _with_offset(offset):
     class Other(Net):
         def forward(self, x):
@@ -338,6 +583,20 @@ def test_the_hash_sees_other_code(monkeypatch):
     monkeypatch.setitem(globals(), "FACTOR", 2.0)
     assert digest_of(module) == first
     monkeypatch.setitem(globals(), "_helper", lambda x: x)
+    assert digest_of(module) != first
+    # What it takes from a module of the user's own.
+    mine = types.ModuleType("mine")
+    mine.FACTOR, mine.other = 2.0, 1
+    monkeypatch.setitem(globals(), "_helper", lambda x: x * mine.FACTOR)
+    first = digest_of(module)
+    mine.other = 2
+    assert digest_of(module) == first
+    mine.FACTOR = 3.0
+    assert digest_of(module) != first
+    # The same module as an attribute.
+    module.mine = mine
+    first = digest_of(module)
+    mine.other = 3
     assert digest_of(module) != first
     # A forward that was put over the class's.
     module = _net()

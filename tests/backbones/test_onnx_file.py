@@ -128,6 +128,40 @@ def test_weights_beside_the_file_belong_to_its_content(file, tmp_path):
         registry.resolve(str(path), changes=STATED)
 
 
+@pytest.mark.parametrize("external", [False, True], ids=["one file", "weights beside it"])
+def test_a_file_that_was_moved_is_given_with_weights(external, file, tmp_path):
+    """The recipe holds the hash of both files; that of the first alone is never it."""
+    path = externalised(file, tmp_path / "external") if external else file
+    recipe = registry.resolve(str(path), changes=STATED).recipe()
+    moved = tmp_path / "mv"
+    moved.mkdir()
+    for each in (path, path.with_name("w.data")) if external else (path,):
+        each.rename(moved / each.name)
+    with pytest.raises(WeightsError):
+        registry.from_recipe(recipe)
+    # Named so, and not only found again by the note of where it was seen.
+    shutil.rmtree(tmp_path / "user-cache")
+    again = registry.from_recipe(recipe, weights=moved / path.name)
+    assert again.recipe() == recipe
+    assert again.entry.graph() == moved / path.name
+    assert find_or_export(again, Silent()).is_file()
+    assert registry.from_recipe(recipe).weights.path == moved / path.name  # and from now on
+
+
+def test_another_file_given_with_weights_is_refused(file, tmp_path):
+    path = externalised(file, tmp_path / "external")
+    recipe = registry.resolve(str(path), changes=STATED).recipe()
+    data = path.with_name("w.data")
+    content = bytearray(data.read_bytes())
+    content[7] ^= 1
+    data.write_bytes(bytes(content))
+    with pytest.raises(WeightsError, match="has SHA-256") as caught:
+        registry.from_recipe(recipe, weights=path)
+    assert recipe["weights_sha256"][:12] in caught.value.expected
+    with pytest.raises(WeightsError, match="no weights at"):
+        registry.from_recipe(recipe, weights=tmp_path / "nowhere.onnx")
+
+
 def test_what_the_file_does_not_say_is_asked_for(file):
     with pytest.raises(InputError) as caught:
         registry.resolve(str(file))

@@ -369,7 +369,6 @@ def test_files_of_many_versions_can_be_pooled(tmp_path, before):
 )
 def test_pooling_is_that_of_pytorch(layout, height, width, channels, prefix, data):
     if layout == "tokens":
-        width = height
         shape = (prefix + height * width, channels)
     else:
         prefix = 0
@@ -379,7 +378,8 @@ def test_pooling_is_that_of_pytorch(layout, height, width, channels, prefix, dat
     choices = ["max", "gem", "flatten", f"{rows}x{columns}"]
     choices += ["patches"] + ["cls"] * (prefix > 0) if layout == "tokens" else ["avg"]
     output = Output("a", data.draw(st.sampled_from(choices)))
-    node = Node("a", "Any", shape, layout, prefix)
+    grid = (height, width) if layout == "tokens" else (0, 0)
+    node = Node("a", "Any", shape, layout, prefix, grid=grid)
     value = np.random.default_rng(len(shape) + height).normal(1, 2, (3, *shape)).astype(np.float32)
     stage = Stage("s", data.draw(st.sampled_from([13, 18])))
     add_pooling(stage, "value", node, output, "out")

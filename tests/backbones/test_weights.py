@@ -127,6 +127,30 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(kind, tmp_path):
     assert ran.exists() == (kind == "pickle")  # the payload is a real one
 
 
+class Shell:
+    """The commonest one: a command for the shell."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return (os.system, (f"touch '{self.path}'",))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, "torch"])
+def test_a_pickle_that_runs_a_command_is_refused_by_name(protocol, tmp_path):
+    ran, file = tmp_path / "ran", tmp_path / "x.pth"
+    if protocol == "torch":
+        torch.save({**TENSORS, "extra": Shell(ran)}, file)
+    else:
+        file.write_bytes(pickle.dumps(Shell(ran), protocol=protocol))
+    with pytest.raises(WeightsError, match="could run code"):
+        weights.load_state_dict(file)
+    assert not ran.exists()
+
+
 def test_whole_modules_are_refused_by_name(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear"):
@@ -243,6 +267,45 @@ def test_half_precision_becomes_that_of_the_network():
     half = {k: v.half() if v.is_floating_point() else v for k, v in TENSORS.items()}
     got = weights.match(half, TENSORS, "n")
     assert {k: v.dtype for k, v in got.items()} == {k: v.dtype for k, v in TENSORS.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_is_cast(dtype):
+    state = {**TENSORS, "conv.weight": TENSORS["conv.weight"].to(dtype)}
+    assert weights.match(state, TENSORS, "n")["conv.weight"].dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn]
+    + [torch.qint8],
+    ids=str,
+)
+def test_weights_of_another_kind_are_refused(dtype, prefix):
+    """Integers without their scales, cast, give features that look like features."""
+    tensor = TENSORS["conv.weight"]
+    quantised = dtype == torch.qint8
+    other = torch.quantize_per_tensor(tensor, 0.1, 0, dtype) if quantised else tensor.to(dtype)
+    state = {f"{prefix}{k}": v for k, v in {**TENSORS, "conv.weight": other}.items()}
+    with pytest.raises(WeightsError, match="quantised, complex") as caught:
+        weights.fit(state, TENSORS, "a net")
+    assert f"conv.weight is {str(dtype).removeprefix('torch.')}, not float32" in caught.value.what
+    assert "a net" in caught.value.expected
+    assert caught.value.next
+    # Behind the cut it is nobody's business.
+    weights.match({**TENSORS, "fc.weight": other}, TENSORS, "a net")
+
+
+def test_whole_numbers_stay_whole_numbers():
+    """A table of positions in half precision is one still; one with fractions is not."""
+    network = {"position_index": torch.arange(4), "norm.num_batches_tracked": torch.tensor(1)}
+    averaged = {"norm.num_batches_tracked": torch.tensor(1.5)}
+    state = {"position_index": torch.arange(4).half(), **averaged}
+    assert torch.equal(weights.match(state, network, "n")["position_index"], torch.arange(4))
+    with pytest.raises(WeightsError, match="position_index is float32, not int64"):
+        weights.match({"position_index": torch.arange(4) / 2, **averaged}, network, "n")
 
 
 @pytest.mark.parametrize(

@@ -392,3 +392,81 @@ def test_a_file_copied_away_gets_its_layers_there(extract, stub, photos, tmp_pat
     shutil.copy(result.output, tmp_path / "copy.h5")
     check(stub, extract(root, "copy.h5", layer="double").features)
     assert bp.open(f"{tmp_path / 'copy.h5'}::double").features.shape == (4, 3)
+
+
+# --- whose weights ---------------------------------------------------------------------------
+
+
+def test_nobody_gets_random_weights_without_asking(extract, calls, photos):
+    root = photos(3)
+    first = extract(root, weights="none")
+    assert first.features.recipe["weights_sha256"] == "random:0"
+    with pytest.raises(bp.RecipeError, match="weights_sha256"):
+        extract(root)  # which states the backbone
+    assert extract(root, weights="none").reused == 3
+    # Nothing stated: the file goes on as it is, and it is said.
+    ears = Ears()
+    assert extract(root, backbone=None, reporter=ears).reused == 3
+    assert any("random weights" in note for note in ears.notes)
+    assert extract(root, force=True).features.recipe["weights_sha256"] != "random:0"
+
+
+def test_a_tag_or_a_folder_with_other_weights_is_not_the_files(extract, calls, photos, monkeypatch):
+    """hf//run1/checkpoint and hf//run2/checkpoint have one name, and so have name and name@tag."""
+    from dataclasses import replace
+
+    from bottleneck_probe.backbones import registry
+    from bottleneck_probe.backbones.base import Weights
+
+    class Other:
+        label = licence = "other"
+
+        def here(self):
+            return True
+
+        def find(self):
+            return Weights(None, "1" * 64, "the other ones")
+
+    root = photos(3)
+    extract(root)
+    stub = registry.ENTRIES["stub"]
+    monkeypatch.setitem(registry.ENTRIES, "stub@other", replace(stub, weights=Other()))
+    with pytest.raises(bp.RecipeError, match="1111"):
+        extract(root, backbone="stub@other")
+    monkeypatch.setitem(registry.ENTRIES, "stub@same", stub)
+    assert extract(root, backbone="stub@same").reused == 3
+    monkeypatch.setitem(registry.ENTRIES, "folder", replace(stub, weights=Other(), source="hf"))
+    with pytest.raises(bp.RecipeError, match="1111"):
+        extract(root, backbone="folder")
+
+
+def test_a_replaced_file_keeps_its_layers_unless_others_are_stated(extract, photos):
+    root = photos(3)
+    extract(root, layer=["penultimate", "double"])
+    replaced = extract(root, force=True, interpolation="nearest")
+    assert replaced.computed == 3
+    assert replaced.features.outputs == ["penultimate:none", "double:none"]
+    other = extract(root, force=True, interpolation="box", layer="pixels:avg")
+    assert other.features.outputs == ["pixels:avg"]
+
+
+def test_a_dry_run_downloads_nothing(photos, tmp_path, monkeypatch):
+    import torch
+    from bottleneck_probe.extraction.dry import dry_run
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: pytest.fail("download"))
+    with pytest.raises(bp.BottleneckError, match=r"would begin by .*resnet18.*45 MB.*f37072fd"):
+        dry_run(
+            find_images(photos(2)),
+            output=tmp_path / "x.h5",
+            reporter=Silent(),
+            backbone="resnet18",
+        )
+
+
+def test_a_crop_larger_than_the_image_is_warned_of(extract, photos):
+    ears = Ears()
+    extract(photos(2), reporter=ears, resize=6)
+    (warning,) = ears.warnings
+    assert "resized to 6 and cropped to 8x8" in warning

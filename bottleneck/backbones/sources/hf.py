@@ -1,6 +1,6 @@
 """Image networks of Hugging Face: ``hf/OWNER/NAME[@REVISION]``, or ``hf//path/to/folder``.
 
-Needs the extra ``hf``. No code of a repository is ever run (``trust_remote_code``).
+Needs the extra ``hf``. No code of a repository is ever run: one that asks for it is refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from ..base import DefaultWeights, Entry, Weights
 from ..hashes import sha256_of
 from ..hugging_face import HubWeights
 from ..memo import kept, preprocessing_of
+from ..transformers_code import CONFIG, PROCESSORS, refuse_network, refuse_processor
 
-CONFIG = "config.json"
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # What transformers looks for, in this order.
 FILES = ("model.safetensors", "pytorch_model.bin")
 _LIBRARIES = ("torch", "transformers")
@@ -127,6 +126,7 @@ class HuggingFace:
                 expected=f"a folder that save_pretrained wrote: {CONFIG}, {PROCESSORS[0]}, {FILES[0]}",
                 where="--backbone",
             )
+        refuse_network(folder)
         now = _digest(folder)
         if digest and digest != now:
             raise folders.changed(f"hf/{name}", digest, CONFIG)
@@ -177,7 +177,9 @@ def _files_from_hub(repo: str, revision: str | None, tell: Callable[[str], None]
 
 
 def _preprocessing(folder: Path) -> Preprocessing:
-    files = [folder / name for name in PROCESSORS if (folder / name).is_file()]
+    refuse_processor(folder)
+    # The configuration too: where the processor's file names no class, its model_type does.
+    files = [folder / name for name in (*PROCESSORS, CONFIG) if (folder / name).is_file()]
     content = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
     libraries = ("transformers", "pillow")
     return preprocessing_of(

@@ -16,6 +16,7 @@ from ...images.preprocess import Preprocessing
 from .. import folders
 from .. import hub_repository as repository
 from ..base import Entry, Whole
+from ..hub_files import digest_of
 
 _NAME = re.compile(r"([\w.-]+)/([\w.-]+?)(?:@([\w./-]+))?")
 
@@ -40,40 +41,40 @@ class Hub:
                 next="the functions in the repository's hubconf.py are its models",
             )
         where, digest = folders.split(where)
-        folder, short, origin = _locate(where, digest)
-        now = repository.digest_of(folder)
+        folder, short, origin, *notes = _locate(where, digest)
+        now = digest_of(folder)
         if digest and digest != now:
-            raise folders.changed(f"hub/{name}", digest, "*.py files")
+            raise folders.changed(f"hub/{name}", digest, "files")
         folders.remember(folder, now)
         return Entry(
             name=f"hub/{short}+{now}:{model}",
             source="hub",
             architecture=model,
             weights=None,
-            preprocessing=partial(_preprocessing, folder, model),
-            build=partial(_build, folder, model),
+            preprocessing=partial(_preprocessing, folder, model, now),
+            build=partial(_build, folder, model, now),
             stable=False,
-            notes=(f"runs the code of {origin}, in {folder}",),
+            notes=(f"runs the code of {origin}, in {folder}", *notes),
         )
 
 
 SOURCE = Hub()
 
 
-def _locate(where: str, digest: str) -> tuple[Path, str, str]:
-    """The folder, what it is called in recipes, and whose it is."""
+def _locate(where: str, digest: str) -> tuple[Path, str, str] | tuple[Path, str, str, str]:
+    """The folder, what it is called in recipes, whose it is, and what else is to be said."""
     if folders.is_path(where):
         folder = folders.open_folder(where)
         repository.check(folder)
         return folder, folder.name, "the clone"
-    known = folders.recall(digest, repository.digest_of) if digest else None
+    known = folders.recall(digest, digest_of) if digest else None
     named = _NAME.fullmatch(where)
     if known is not None:
         origin = f"github.com/{where}" if named else "the clone"
         return known, where, origin
     if named is None:
         if digest:
-            raise folders.changed(f"hub/{where}", digest, "*.py files")
+            raise folders.changed(f"hub/{where}", digest, "files")
         raise InputError(
             f"hub/{where} is no name of a repository",
             expected="hub/OWNER/REPO:MODEL, hub/OWNER/REPO@REF:MODEL or hub//path/to/clone:MODEL",
@@ -82,12 +83,16 @@ def _locate(where: str, digest: str) -> tuple[Path, str, str]:
     owner, repo, ref = named[1], named[2], named[3] or ""
     folder, ref = repository.cached(owner, repo, ref) or repository.fetch(owner, repo, ref)
     repository.check(folder)
-    return folder, f"{owner}/{repo}@{ref}", f"github.com/{owner}/{repo} at {ref}"
+    found = folder, f"{owner}/{repo}@{ref}", f"github.com/{owner}/{repo} at {ref}"
+    other = repository.passed_over(owner, repo, ref)
+    if other is None:
+        return found
+    return *found, f"torch.hub's own {other} is not used: its name may mean another repository"
 
 
-def _build(folder: Path, model: str, size: tuple[int, int]) -> Whole:
-    module: Any = repository.build(folder, model)
-    classifier = _classifier(folder, repository.digest_of(folder), model, size)
+def _build(folder: Path, model: str, digest: str, size: tuple[int, int]) -> Whole:
+    module: Any = repository.build(folder, model, digest)
+    classifier = _classifier(folder, digest, model, size)
     return Whole(module, classifier, prefix_tokens=getattr(module, "num_prefix_tokens", None))
 
 
@@ -99,11 +104,12 @@ def _classifier(folder: Path, digest: str, model: str, size: tuple[int, int]) ->
     from ..foreign import classifier_of
 
     with torch.device("cpu"):
-        module: Any = repository.build(folder, model)
+        module: Any = repository.build(folder, model, digest)
         return classifier_of(module.eval(), size).name
 
 
-def _preprocessing(folder: Path, model: str) -> Preprocessing:
+def _preprocessing(folder: Path, model: str, digest: str) -> Preprocessing:
     from ..foreign import preprocessing_of_module
 
-    return preprocessing_of_module(repository.build(folder, model), f"{model} of {folder.name}")
+    module = repository.build(folder, model, digest)
+    return preprocessing_of_module(module, f"{model} of {folder.name}")

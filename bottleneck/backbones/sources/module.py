@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InputError
 from ...images.preprocess import Preprocessing
 from ..base import MEMORY, Entry, Weights, Whole
-from ..module_digest import LIBRARIES, digest_of
+from ..module_digest import LIBRARIES, look_at
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +52,10 @@ def from_module(module: torch.nn.Module) -> tuple[Entry, Weights]:
     Returns
     -------
     entry : Entry
-        Its notes say which node was taken as the penultimate one.
+        Its notes say which node was taken as the penultimate one, and what of the module cannot be
+        hashed: then its features are reused within this process only.
     weights : Weights
-        Without a file; `sha256` is ``tensors:`` and the hash of `module_digest.digest_of`.
+        Without a file; `sha256` is ``tensors:`` and the hash of `module_digest.look_at`.
 
     Raises
     ------
@@ -81,6 +82,14 @@ def from_module(module: torch.nn.Module) -> tuple[Entry, Weights]:
     notes = [f"penultimate of {name}: {words}"]
     if any(part._forward_hooks or part._forward_pre_hooks for part in original.modules()):
         notes.append(f"{name} has hooks of its own; they run with it")
+    seen = look_at(original)
+    if seen.untold:
+        more = f" and {len(seen.untold) - 3} more" if len(seen.untold) > 3 else ""
+        notes.append(
+            f"{name} holds what cannot be told from another by its content ("
+            f"{', '.join(place.lstrip('.') for place in seen.untold[:3])}{more}): its features are "
+            "known again within this process only; if you change such a thing, start a new process"
+        )
     entry = Entry(
         name=f"module/{name}",
         source="module",
@@ -92,7 +101,7 @@ def from_module(module: torch.nn.Module) -> tuple[Entry, Weights]:
         stable=False,
         notes=tuple(notes),
     )
-    return entry, Weights(None, f"{MEMORY}{digest_of(original)}", f"the tensors of {name}")
+    return entry, Weights(None, f"{MEMORY}{seen.sha256}", f"the tensors of {name}")
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:

@@ -43,6 +43,13 @@ class Timm:
 
     def entry(self, name: str) -> Entry:
         """A network with the weights of a tag, by default timm's first."""
+        if not name:
+            raise InputError(
+                "timm/ is a source, not a network",
+                expected="timm/NAME",
+                where="--backbone",
+                next="timm/resnet26d.bt_in1k; timm.list_models() has them all",
+            )
         card = kept(f"timm/{name}", ("timm",), partial(_card, name))
         return Entry(
             name=f"timm/{card['model']}",

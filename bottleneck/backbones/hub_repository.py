@@ -127,7 +127,7 @@ def fetch(owner: str, repo: str, ref: str) -> tuple[Path, str]:
         expected=errors[0].expected,
         where="--backbone",
         next=f"git clone {GITHUB}/{owner}/{repo} elsewhere, copy it over, and give "
-        "--backbone hub//PATH/TO/CLONE:MODEL",
+        "--backbone hub//PATH/TO/CLONE:MODEL; its weights come from you as well, by --weights FILE",
     ) from errors[0]
 
 

@@ -18,7 +18,7 @@ from ..errors import BottleneckError
 from ..images.preprocess import Preprocessing
 
 # Raise it when sources keep other fields, or mean something else by them.
-_MEMO_VERSION = 1
+_MEMO_VERSION = 2
 
 
 def kept(

@@ -165,7 +165,17 @@ def _weights_at(name: str, folder: Path) -> DefaultWeights:
 def _files_from_hub(repo: str, revision: str | None, tell: Callable[[str], None]) -> Path:
     """The folder of a repository's small files in the hub's cache, fetched where they are not there."""
     file = HubWeights(repo, CONFIG, "", "", revision=revision)
-    found = file.find() or file.fetch(tell)
+    try:
+        found = file.find() or file.fetch(tell)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{repo} is not on this machine, and {error.what}",
+            expected=f"{CONFIG}, preprocessor_config.json and model.safetensors of {repo}; their sizes "
+            "and hashes are known to the hub only",
+            where="--backbone",
+            next=f"run `hf download {repo}` where there is a network, copy the folder over and give "
+            "--backbone hf//PATH/TO/FOLDER; or name a mirror in HF_ENDPOINT",
+        ) from error
     for name in PROCESSORS:
         more = HubWeights(repo, name, "", "", revision=revision)
         try:

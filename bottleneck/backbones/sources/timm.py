@@ -97,14 +97,14 @@ def _card(name: str) -> dict[str, Any]:
         "repo": configuration.hf_hub_id or "",
         "file": configuration.hf_hub_filename or _FILE,
         "url": url,
-        "size_mb": _size_mb(model) if url and not configuration.hf_hub_id else None,
+        "size_mb": _size_mb(model) if url or configuration.hf_hub_id else None,
         "preprocessing": fields,
         "problem": problem,
     }
 
 
 def _size_mb(model: str) -> float:
-    """Megabytes of a network's tensors: nobody states the size of what lies behind an address."""
+    """Megabytes of a network's tensors: without a network nobody else states the file's size."""
     import timm
     import torch
 
@@ -200,7 +200,13 @@ def _known(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _weights(card: Mapping[str, Any]) -> DefaultWeights | None:
     if card["repo"]:
-        return hub(card["repo"], card["tag"], card["licence"], file=card["file"])
+        return hub(
+            card["repo"],
+            card["tag"],
+            card["licence"],
+            file=card["file"],
+            size_mb=card["size_mb"],
+        )
     if card["url"]:
         return by_address(card["url"], card["tag"], card["licence"], card["size_mb"])
     return None

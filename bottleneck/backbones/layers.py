@@ -1,6 +1,6 @@
 """Layers of a network as plain data: names, shapes, poolings, and which of them a pattern means.
 
-Nothing here imports torch; `trace` finds the nodes of a network in PyTorch, `onnx_graph` of a file.
+Nothing here imports torch; `trace` finds the nodes of a network in PyTorch, `graphs` of an ONNX file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the axes of a node are: places, channels, tokens.
 
 What an operation is defined to do says it (`Axes`); where that is unknown, the input's aspect and the
-maps seen before give it away, for `trace` and `onnx_graph` alike.
+maps seen before give it away, for `trace` and `graphs` alike.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def nodes_of(backbone: Backbone) -> list[Node]:
 def _found(backbone: Backbone) -> list[Node]:
     entry, size = backbone.entry, backbone.preprocessing.crop
     if entry.graph is not None:
-        from .onnx_graph import nodes
+        from .graphs.graph import nodes
 
         return nodes(entry.graph(), size)
     from .network import trace_shapes

@@ -99,7 +99,7 @@ def find_or_export(backbone: Backbone, reporter: Reporter) -> Path:
     path = find(backbone)
     if path is None:
         if backbone.entry.graph is not None:
-            from ..backbones.onnx_graph import compose
+            from ..backbones.graphs.graph import compose
 
             content = compose(
                 backbone.entry.graph(),

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from bottleneck_probe.backbones import registry
+from bottleneck_probe.backbones.graphs.metadata import KEY, read_metadata
 from bottleneck_probe.backbones.nodes import nodes_by_name, sizes_of
-from bottleneck_probe.backbones.onnx_metadata import KEY, read_metadata
 from bottleneck_probe.backbones.sources.onnx_file import SOURCE, content_of
 from bottleneck_probe.engines.export import find_or_export
 from bottleneck_probe.errors import InputError, WeightsError

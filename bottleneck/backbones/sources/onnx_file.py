@@ -134,7 +134,7 @@ def _gone(digits: str) -> Weights:
 
 def content_of(path: Path) -> str:
     """SHA-256 of an ONNX file and the files of weights beside it that it names."""
-    from ..onnx_external import content_sha256, inside
+    from ..graphs.external import content_sha256, inside
 
     files = [inside(place, path) for place in _about(path)["external"]]
     return content_sha256(_own_sha256(path), files)
@@ -162,11 +162,11 @@ def _about(path: Path) -> dict[str, Any]:
     """
 
     def read() -> dict[str, Any]:
-        from ..onnx_external import external_names
-        from ..onnx_input import find_input
-        from ..onnx_metadata import read_metadata
-        from ..onnx_reading import parse
-        from ..onnx_reading import read as read_model
+        from ..graphs.external import external_names
+        from ..graphs.input import find_input
+        from ..graphs.metadata import read_metadata
+        from ..graphs.reading import parse
+        from ..graphs.reading import read as read_model
 
         names = external_names(parse(path), path)
         model = read_model(path)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .onnx_input import ImageInput
-from .onnx_walk import constants, depending_on, subgraphs
+from .input import ImageInput
+from .walk import constants, depending_on, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +56,7 @@ def free_batch(model: onnx.ModelProto, image: ImageInput, size: tuple[int, int])
     """
     if image.batch is None:
         return False
-    from .onnx_shapes import inferred
+    from .shapes import inferred
 
     graph, batch = model.graph, image.batch
     shapes = {name: shape for name, (shape, _) in inferred(model, image, batch, size).items()}

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from .hashes import sha256_of
-from .onnx_walk import all_nodes
+from ...errors import InputError
+from ..hashes import sha256_of
+from .walk import all_nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .layers import Node
-from .layouts import Grids, map_layout, turned
-from .onnx_input import ImageInput
+from ..layers import Node
+from ..layouts import Grids, map_layout, turned
+from .input import ImageInput
 
 if TYPE_CHECKING:
     import onnx

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..images.preprocess import Preprocessing
-from .base import PENULTIMATE, Output
-from .layers import Node
-from .onnx_batch import free_batch, set_input
-from .onnx_classifier import find_penultimate
-from .onnx_compose import check_rows, composed, not_free
-from .onnx_input import ImageInput, find_input, inputs_of
-from .onnx_layouts import with_layouts
-from .onnx_metadata import RAW_MEAN, RAW_STD, read_metadata
-from .onnx_reading import read
-from .onnx_shapes import inferred, seen
-from .onnx_walk import depending_on
+from ...errors import InputError
+from ...images.preprocess import Preprocessing
+from ..base import PENULTIMATE, Output
+from ..layers import Node
+from .batch import free_batch, set_input
+from .classifier import find_penultimate
+from .compose import check_rows, composed, not_free
+from .input import ImageInput, find_input, inputs_of
+from .layouts import with_layouts
+from .metadata import RAW_MEAN, RAW_STD, read_metadata
+from .reading import read
+from .shapes import inferred, seen
+from .walk import depending_on
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .onnx_walk import constants, depending_on
+from .walk import constants, depending_on
 
 if TYPE_CHECKING:
     import onnx

@@ -15,9 +15,9 @@ import pytest
 import torch
 from bottleneck_probe.backbones.base import Output
 from bottleneck_probe.backbones.cut import pool
+from bottleneck_probe.backbones.graphs.graph import compose, nodes
+from bottleneck_probe.backbones.graphs.pooling import Stage, add_pooling
 from bottleneck_probe.backbones.layers import Node, select, sizes
-from bottleneck_probe.backbones.onnx_graph import compose, nodes
-from bottleneck_probe.backbones.onnx_pooling import Stage, add_pooling
 from bottleneck_probe.errors import InputError
 from bottleneck_probe.images.preprocess import Preprocessing
 from hypothesis import given, settings
@@ -461,7 +461,7 @@ def test_a_map_with_as_many_channels_as_places_is_read_by_its_operator(tmp_path)
     ],
 )
 def test_layout_of_the_input_is_told(tmp_path, shape, first, expected):
-    from bottleneck_probe.backbones.onnx_input import find_input
+    from bottleneck_probe.backbones.graphs.input import find_input
 
     turned = [op("Transpose", "x", "t", perm=[0, 3, 1, 2]), op("Conv", "t w", "y")]
     body = turned if first == "Transpose" else [op("Conv", "x w", "y")]

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ..errors import InputError
-from ..images.preprocess import Preprocessing
-from .base import Output
-from .layers import Node, pooled_size
-from .onnx_batch import BATCH
-from .onnx_input import ImageInput, inputs_of
-from .onnx_metadata import RAW_MEAN, RAW_STD
-from .onnx_pooling import Stage, add_pooling
-from .onnx_reading import opset
-from .onnx_shapes import run
-from .onnx_walk import all_nodes, needed_for, rename
+from ...errors import InputError
+from ...images.preprocess import Preprocessing
+from ..base import Output
+from ..layers import Node, pooled_size
+from .batch import BATCH
+from .input import ImageInput, inputs_of
+from .metadata import RAW_MEAN, RAW_STD
+from .pooling import Stage, add_pooling
+from .reading import opset
+from .shapes import run
+from .walk import all_nodes, needed_for, rename
 
 IMAGES = "images"
 # Largest ||a - b|| / ||b|| between an image's features alone and in a batch: rounding only, in float32

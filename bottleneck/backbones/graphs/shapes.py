@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
-from .onnx_batch import set_input
-from .onnx_input import ImageInput
+from ...errors import InputError
+from .batch import set_input
+from .input import ImageInput
 
 if TYPE_CHECKING:
     import onnx

@@ -15,8 +15,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..images.preprocess import INTERPOLATIONS
+from ...errors import InputError
+from ...images.preprocess import INTERPOLATIONS
 
 if TYPE_CHECKING:
     import onnx

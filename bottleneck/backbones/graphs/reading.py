@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from .onnx_external import MOST_BYTES, first_line, load_external, too_large, unusable
-from .onnx_walk import all_nodes
+from ...errors import InputError
+from .external import MOST_BYTES, first_line, load_external, too_large, unusable
+from .walk import all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 # ONNX Runtime's own operators, which files that it has optimised contain.
 _RUNTIME_DOMAIN = "com.microsoft"
-# The oldest operators that take what `onnx_compose` gives them (Max that broadcasts).
+# The oldest operators that take what `compose` gives them (Max that broadcasts).
 _LEAST_OPSET = 8
 _NOT_ONNX = {
     b"version https://git-lfs": "a git-lfs pointer: the file itself was not downloaded",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Output
-from .layers import GEM_POWER, Node, effective_pooling, grid_of
+from ..base import Output
+from ..layers import GEM_POWER, Node, effective_pooling, grid_of
 
 if TYPE_CHECKING:
     import onnx

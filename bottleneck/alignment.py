@@ -195,7 +195,7 @@ def align(sets: Sequence[Features], names: Sequence[str]) -> Alignment:
 
 def _common_views(sets: Sequence[Features], names: Sequence[str]) -> int:
     """Rows that an image has, the same in all sets: one tile says less than a whole image."""
-    counts = [int(features.views.max(initial=0)) + 1 for features in sets]
+    counts = [features.views_per_image for features in sets]
     if len(set(counts)) > 1:
         raise InputError(
             "the sets cut an image into different numbers of tiles: "

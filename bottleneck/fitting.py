@@ -137,7 +137,7 @@ def run(
             classes=given.classes,
             splits=given.splits,
             keys=given.keys,
-            views=int(given.views.max(initial=0)) + 1,
+            views=given.views_per_image,
             head=head,
             seed=seed,
             progress=_steps(bar),

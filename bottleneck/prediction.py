@@ -440,7 +440,7 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
     from .evaluate.splits import group_mean, group_rows
 
     labelled = np.flatnonzero(features.y >= 0)
-    views = int(features.views.max(initial=0)) + 1
+    views = features.views_per_image
     unknown = sorted({c for c in features.labels[labelled] if c not in probe.classes})
     if not len(labelled) or unknown:
         raise FitError(

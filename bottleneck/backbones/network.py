@@ -77,7 +77,7 @@ def load(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # for what `randomise` leaves as the network draws it
             whole = build(entry, size)
-        found = trace(whole, size)
+        found = trace_shapes(entry, size)
         randomise(whole.module, seed)
         return Cut(whole.module, found.nodes, backbone.outputs), found.nodes, 0
     if backbone.weights.in_memory:  # a module of the user's, weights and all

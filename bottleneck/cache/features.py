@@ -170,6 +170,11 @@ class Features:
         return self.rows.views()
 
     @property
+    def views_per_image(self) -> int:
+        """Rows that each image has: 1, or the number of its tiles."""
+        return int(self.views.max(initial=0)) + 1
+
+    @property
     def outputs(self) -> list[str]:
         """Ids (``node:pooling``) of what is there for each row; `features` is the first."""
         return output_ids(self.header)

@@ -219,14 +219,15 @@ def start_of(
             environments.insert(0, existing.environment)
     if existing is None:
         warn_of_a_frame(backbone, reporter)
-    warn_if_enormous(backbone, new, len(images.samples), options.store, reporter)
+    sizes = _sizes(backbone, existing)
+    warn_if_enormous(backbone, sizes, new, len(images.samples), options.store, reporter)
     done = 0 if new or existing is None else len(existing) // views
     return Start(
         output=output,
         existing=existing,
         backbone=backbone,
         options=options,
-        sizes=_sizes(backbone, existing),
+        sizes=sizes,
         stores=stores,
         environments=environments,
         resumed=resumed,

@@ -140,12 +140,17 @@ def warn_of_a_frame(backbone: Backbone, reporter: Reporter) -> None:
 
 
 def warn_if_enormous(
-    backbone: Backbone, new: Sequence[Output], n_images: int, store: str | None, reporter: Reporter
+    backbone: Backbone,
+    sizes: Sequence[int],
+    new: Sequence[Output],
+    n_images: int,
+    store: str | None,
+    reporter: Reporter,
 ) -> None:
     """Tell of new outputs so large that they may be a slip, before any is computed."""
     bytes_each = 2 if store == "float16" else 4
     n = n_images * backbone.preprocessing.views
-    for output, d in zip(backbone.outputs, nodes.sizes_of(backbone), strict=True):
+    for output, d in zip(backbone.outputs, sizes, strict=True):
         total = n * d * bytes_each
         if output in new and (d >= ENORMOUS or total >= ENORMOUS_BYTES):
             reporter.warn(

@@ -270,7 +270,7 @@ def describe_features(features: Features) -> dict[str, Any]:
                 features.outputs, (features.features, *features.layers.values()), strict=True
             )
         },
-        "views": int(features.views.max(initial=0)) + 1,
+        "views": features.views_per_image,
         "random_weights": is_random(features.recipe),
         "fingerprint": features.fingerprint,
         "recipe": features.recipe,

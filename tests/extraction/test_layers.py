@@ -470,3 +470,14 @@ def test_a_crop_larger_than_the_image_is_warned_of(extract, photos):
     extract(photos(2), reporter=ears, resize=6)
     (warning,) = ears.warnings
     assert "resized to 6 and cropped to 8x8" in warning
+
+
+def test_an_unchanged_file_asks_no_network_how_long_its_vectors_are(
+    extract, calls, photos, monkeypatch
+):
+    from bottleneck_probe.backbones import nodes
+
+    root = photos(3)
+    extract(root, layer=["penultimate", "double"])
+    monkeypatch.setattr(nodes, "nodes_of", lambda backbone: pytest.fail("asked"))
+    assert extract(root).reused == 3

@@ -154,9 +154,9 @@ def preprocessing_of_module(module: torch.nn.Module, subject: str) -> Preprocess
         from timm.data import resolve_data_config
 
         from .memo import preprocessing_of
-        from .sources.timm import _fields
+        from .sources.timm import fields_of
 
-        fields, problem = _fields(resolve_data_config(pretrained_cfg=configuration))
+        fields, problem = fields_of(resolve_data_config(pretrained_cfg=configuration))
         if not problem:
             return preprocessing_of(fields)
     raise InputError(

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 from .. import usercache
@@ -63,12 +63,3 @@ def preprocessing_of(fields: dict[str, Any]) -> Preprocessing:
     """The `Preprocessing` whose fields a source kept as plain data."""
     data: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return Preprocessing(**data)
-
-
-def installed(distribution: str) -> bool:
-    """Whether a distribution is there, told without importing it."""
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True

@@ -12,16 +12,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import usercache
 from ..backbones.base import Backbone
 from ..backbones.nodes import nodes_of
+from ..backbones.proof import pictures, relative_error
 from ..errors import CacheError, EngineError
 from ..reporter import Reporter
 from . import devices
 from .onnx import output_names
-from .pictures import pictures
 
 # Part of an exported network's identity: raise it when `FeatureNetwork` or the export changes.
 _GRAPH_VERSION = 3
@@ -185,8 +183,7 @@ def _require_same(network: Any, file: Path, backbone: Backbone) -> None:
             next="give --engine eager",
         ) from error
     for output, a, b in zip(backbone.outputs, found, wanted, strict=True):
-        scale = np.linalg.norm(b, axis=1).clip(min=np.finfo(np.float32).tiny)
-        gap = float((np.linalg.norm(a - b, axis=1) / scale).max()) if a.shape == b.shape else 1.0
+        gap = float(relative_error(a, b).max()) if a.shape == b.shape else 1.0
         if not gap <= _TOLERANCE:
             raise ExportError(
                 f"{backbone.entry.name} exported to ONNX gives other features at {output.id}: "

@@ -7,9 +7,9 @@ import torch
 from ..backbones import network
 from ..backbones.base import Backbone
 from ..backbones.layers import sizes
+from ..backbones.proof import pictures, relative_error
 from ..errors import WeightsError
 from ..reporter import Reporter
-from .pictures import pictures
 
 # Libraries whose networks treat every image by itself; anyone's code may not.
 _WELL_KNOWN = ("torchvision", "timm")
@@ -82,7 +82,7 @@ def _require_own_rows(network: FeatureNetwork, backbone: Backbone) -> None:
     with torch.inference_mode():
         one, other = (network(images[pair]) for pair in ([0, 1], [0, 2]))
     for output, a, b in zip(backbone.outputs, one, other, strict=True):
-        gap = float((a[0] - b[0]).norm() / b[0].norm().clamp(min=1e-30))
+        gap = float(relative_error(a[:1].numpy(), b[:1].numpy())[0])
         if not gap <= _SAME:
             raise WeightsError(
                 f"{output.id} of {backbone.entry.name} depends on the other images of its batch: "

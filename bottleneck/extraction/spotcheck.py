@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..backbones.base import Backbone
+from ..backbones.proof import relative_error
 from ..engines.base import Engine
 from ..errors import CacheError
 from ..images.decode import BadImage
@@ -24,26 +25,6 @@ COUNT = 8
 _TRIED = 64
 # Largest relative error ||a - b|| / ||b|| between two fp32 engines on any one image.
 TOLERANCE = {"fp32": 1e-3}
-
-
-def relative_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Row by row, ||a - b|| / ||b||; 0 where both are zero.
-
-    Parameters
-    ----------
-    a, b : ndarray of shape (n, d)
-        `b` is the reference.
-
-    Examples
-    --------
-    >>> relative_error(np.array([[3.0, 0.0]]), np.array([[2.0, 0.0]])).tolist()
-    [0.5]
-    """
-    difference = np.linalg.norm(np.asarray(a, np.float64) - b, axis=1)
-    reference = np.linalg.norm(np.asarray(b, np.float64), axis=1)
-    return np.divide(
-        difference, reference, out=np.where(difference > 0, np.inf, 0.0), where=reference > 0
-    )
 
 
 def earlier_environments(

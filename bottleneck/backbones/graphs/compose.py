@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...images.preprocess import Preprocessing
 from ..base import Output
 from ..layers import Node, pooled_size
+from ..proof import pictures, relative_error
 from .batch import BATCH
 from .input import ImageInput, inputs_of
 from .metadata import RAW_MEAN, RAW_STD
@@ -138,7 +139,7 @@ def check_rows(
         The file for `batch` images as its author wrote it, where that number was fixed.
     batch : int or None
     """
-    images = _pictures(_PICTURES, size)
+    images = pictures(_PICTURES, size)
     names = [f"features_{i}" for i in range(len(wanted))]
     half = any(
         tensor.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -161,9 +162,7 @@ def check_rows(
     for (node, output), a, b in zip(wanted, together, alone, strict=True):
         if a.shape != (_PICTURES, pooled_size(node, output.pooling)) or a.shape != b.shape:
             raise not_free(path, f"{output.id} comes out as {a.shape} for 3 images", batch)
-        scale = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-        scale = scale.clip(min=np.finfo(np.float32).tiny)
-        gap = float((np.linalg.norm(a - b, axis=1) / scale).max())
+        gap = float(relative_error(a, b).max())
         if not gap <= tolerance:
             raise not_free(
                 path,
@@ -186,16 +185,3 @@ def not_free(path: Path, why: str, batch: int | None) -> InputError:
             "torch.export.Dim('n')}}), or tf2onnx with a first dimension of -1"
         ),
     )
-
-
-def _pictures(count: int, size: tuple[int, int]) -> np.ndarray:
-    """Images (n, h, w, 3) uint8 with slopes and grain, each another one."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[: size[0], : size[1]]
-    images = np.empty((count, *size, 3))
-    for image in images:
-        for channel in range(3):
-            slope, wave = rng.uniform(-1, 1, 2), rng.uniform(0.02, 0.5, 2)
-            plane = 127 + 90 * (slope[0] * y / size[0] + slope[1] * x / size[1])
-            image[..., channel] = plane + 50 * np.sin(wave[0] * y + wave[1] * x)
-    return (images + rng.normal(0, 10, images.shape)).clip(0, 255).astype(np.uint8)

@@ -86,7 +86,7 @@ def _card(name: str) -> dict[str, Any]:
         configuration = PretrainedCfg()
     tag = configuration.tag or ""
     data = resolve_data_config(pretrained_cfg=configuration.to_dict())
-    fields, problem = _fields(data)
+    fields, problem = fields_of(data)
     licence = str(configuration.license or "not stated")
     url = configuration.url if isinstance(configuration.url, str) else ""
     return {
@@ -152,7 +152,7 @@ def _spelled(name: str) -> str:
     return f"{architecture}.{found}"
 
 
-def _fields(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def fields_of(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Fields of `Preprocessing` for timm's evaluation transform, and why there are none.
 
     The rules of ``timm.data.transforms_factory.transforms_imagenet_eval``.

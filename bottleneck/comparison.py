@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from .alignment import Alignment, FeatureSet, align, open_sets
 from .errors import FitError
 from .recipe import is_random
 from .report.terminal import TerminalReporter
-from .reporter import Progress, Reporter
+from .reporter import Reporter, Steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,7 +274,7 @@ def run(
     sets = open_sets(features, reporter)
     aligned = align([each.features for each in sets], [each.name for each in sets])
     with reporter.progress(f"compare {head}", 1) as bar:
-        step = _Steps(bar, len(sets))
+        step = Steps(bar, len(sets))
         results = [
             _evaluate(sets[i], aligned, i, step, head=head, metric=metric, **options)
             for i in range(len(sets))
@@ -304,7 +304,7 @@ def run(
 
 
 def _evaluate(
-    each: FeatureSet, aligned: Alignment, number: int, step: _Steps, **options: Any
+    each: FeatureSet, aligned: Alignment, number: int, step: Steps, **options: Any
 ) -> Result:
     from .evaluate.protocol import evaluate
 
@@ -326,24 +326,6 @@ def _evaluate(
             raise  # about the labels or the options, which all sets share
         where = ", ".join(part for part in (each.name, error.where) if part)
         raise FitError(error.what, expected=error.expected, where=where, next=error.next) from error
-
-
-class _Steps:
-    """One bar over the steps of all sets, which take equally many."""
-
-    def __init__(self, bar: Progress, n_sets: int) -> None:
-        self._bar, self._n_sets = bar, n_sets
-        self._seen = 0
-
-    def of(self, number: int) -> Callable[[int, int], None]:
-        """The callback (done, total) for one set."""
-
-        def step(done: int, total: int) -> None:
-            self._bar.resize(total * self._n_sets)
-            self._bar.advance(number * total + done - self._seen)
-            self._seen = number * total + done
-
-        return step
 
 
 def _notes(results: Sequence[Result], sets: Sequence[FeatureSet]) -> list[str]:

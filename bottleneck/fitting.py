@@ -14,7 +14,7 @@ from .errors import ProbeError
 from .probe import Probe
 from .recipe import RANDOM_NOTE, is_random
 from .report.terminal import TerminalReporter
-from .reporter import Reporter
+from .reporter import Reporter, Steps
 
 if TYPE_CHECKING:
     from .evaluate.protocol import Result
@@ -140,7 +140,7 @@ def run(
             views=given.views_per_image,
             head=head,
             seed=seed,
-            progress=_steps(bar),
+            progress=Steps(bar, 1).of(0),
             **options,
         )
     if is_random(given.recipe):
@@ -170,16 +170,3 @@ def require_free(output: Path, force: bool) -> None:
             where="-o",
             next="give another -o, or --force to write over it",
         )
-
-
-def _steps(bar: Any) -> Any:
-    """A callback (done, total) for a bar that counts steps."""
-    seen = 0
-
-    def step(done: int, total: int) -> None:
-        nonlocal seen
-        bar.resize(total)
-        bar.advance(done - seen)
-        seen = done
-
-    return step

@@ -22,13 +22,15 @@ ABSENT: Any = type(
 )()
 
 
+# Begins what stands in a recipe where a hash of weights would: an untrained network says so for ever.
+RANDOM = "random"
 # Said with every score of such features.
 RANDOM_NOTE = "the features come from a network with RANDOM weights"
 
 
 def is_random(recipe: Mapping[str, Any]) -> bool:
     """Whether features come from an untrained network (``--weights none``)."""
-    return str(recipe.get("weights_sha256", "")).startswith("random")
+    return str(recipe.get("weights_sha256", "")).startswith(RANDOM)
 
 
 def canonical_json(data: Any) -> bytes:

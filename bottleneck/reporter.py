@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -15,6 +15,30 @@ class Progress(Protocol):
 
     def resize(self, total: int) -> None:
         """Learn the number of steps, where it was not known at the start."""
+
+
+class Steps:
+    """One bar over the steps of several works, which take equally many.
+
+    Parameters
+    ----------
+    bar : Progress
+    n_works : int
+    """
+
+    def __init__(self, bar: Progress, n_works: int) -> None:
+        self._bar, self._n_works = bar, n_works
+        self._seen = 0
+
+    def of(self, number: int) -> Callable[[int, int], None]:
+        """The callback (done, total) for one work, by its number."""
+
+        def step(done: int, total: int) -> None:
+            self._bar.resize(total * self._n_works)
+            self._bar.advance(number * total + done - self._seen)
+            self._seen = number * total + done
+
+        return step
 
 
 class Reporter(Protocol):

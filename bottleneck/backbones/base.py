@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import WeightsError
 from ..images.preprocess import Preprocessing
-from ..recipe import fingerprint
+from ..recipe import RANDOM, fingerprint
 
 if TYPE_CHECKING:
     import torch
 
-# Stands in a recipe where a hash of weights would: features of an untrained network say so for ever.
-RANDOM = "random"
 # Begins the hash of weights that are in memory only, those of a module of the user's.
 MEMORY = "tensors:"
 

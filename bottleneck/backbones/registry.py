@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, WeightsError
 from ..images.preprocess import Preprocessing
+from ..recipe import RANDOM
 from ..reporter import Reporter, Silent
-from .base import MEMORY, PENULTIMATE, RANDOM, Backbone, Entry, Output, Weights
+from .base import MEMORY, PENULTIMATE, Backbone, Entry, Output, Weights
 from .listing import list_backbones, list_sources
 from .naming import ENTRIES, find_entry
 from .recall import recall, remember

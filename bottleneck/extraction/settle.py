@@ -7,10 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from ..backbones import layers, nodes, registry
-from ..backbones.base import PENULTIMATE, RANDOM, Backbone, Output
+from ..backbones.base import PENULTIMATE, Backbone, Output
 from ..cache.atomic import size
 from ..errors import InputError
 from ..images.preprocess import Preprocessing
+from ..recipe import is_random
 from ..reporter import Reporter
 from .options import RecipeOptions
 
@@ -87,7 +88,7 @@ def other_weights(options: RecipeOptions, recorded: Mapping[str, Any]) -> str | 
     if options.backbone is None or not options.by_name or options.weights is not None:
         return None
     entry = registry.find_entry(str(options.backbone))
-    untrained = str(recorded["weights_sha256"]).startswith(RANDOM)
+    untrained = is_random(recorded)
     stated = "@" in str(options.backbone) or entry.source in _WITH_WEIGHTS
     if not (untrained or stated):
         return None

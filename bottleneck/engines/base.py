@@ -10,6 +10,10 @@ import numpy as np
 from ..errors import EngineError
 
 
+class OutOfMemoryError(EngineError):
+    """A batch did not fit into the device's memory; a smaller one may."""
+
+
 class Engine(ABC):
     """A cut network that is ready to run on one device.
 
@@ -26,9 +30,16 @@ class Engine(ABC):
         d of each output, what the network is expected to return per image.
     device : str
         ``cpu``, ``cuda:0``, ...
+
+    Attributes
+    ----------
+    streams : int
+        How many threads may call `run` at the same time; more would only wait. An engine that uses
+        all cores for one batch has 1, one that gives each batch a core of its own has several.
     """
 
     name: str
+    streams: int = 1
 
     def __init__(
         self, *, batch_size: int, size: tuple[int, int], feature_sizes: Sequence[int], device: str
@@ -57,6 +68,8 @@ class Engine(ABC):
 
         Raises
         ------
+        OutOfMemoryError
+            If the batch does not fit into the device's memory.
         EngineError
             If the images have another shape or type, or the network returns something else.
         """

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,56 @@ from .value_range import narrow_range
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["is_tensor", "key_of", "narrow_range", "payload", "read", "tensor_pixels", "to_image"]
+__all__ = [
+    "Fetched",
+    "Pixels",
+    "fetch",
+    "is_tensor",
+    "key_of",
+    "narrow_range",
+    "payload",
+    "read",
+    "tensor_pixels",
+    "to_image",
+    "to_pixels",
+]
 
 # An encoded image of `MAX_PIXELS` in 32-bit floats needs 1.2 GB. A file beyond this is a film or a
 # disk image under a wrong name, and reading it would only fill the memory.
 MAX_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a source held at one moment.
+
+    Attributes
+    ----------
+    content : bytes or ndarray
+        As `payload` returns it.
+    status : tuple of int or None
+        Size in bytes, mtime_ns, ctime_ns and inode of the very file that was read; None for what is
+        no file.
+    """
+
+    content: bytes | np.ndarray
+    status: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A decoded image.
+
+    Attributes
+    ----------
+    array : ndarray of shape (h, w, 3), uint8
+        Upright RGB.
+    range_used : float or None
+        As `value_range.note_use` found it; None for images of 8 bits.
+    """
+
+    array: np.ndarray
+    range_used: float | None = None
 
 
 def read(source: str) -> bytes:
@@ -139,6 +185,17 @@ def payload(source: Any) -> bytes | np.ndarray:
             return np.asarray(from_pixels(source)) if wide is None else wide
 
 
+def fetch(source: Any) -> Fetched:
+    """`payload` together with the status of the file that was read.
+
+    Raises
+    ------
+    BadImage
+        If there is nothing to decode.
+    """
+    return Fetched(payload(source))
+
+
 def key_of(content: bytes | np.ndarray) -> bytes:
     r"""Give the key of a payload: BLAKE3 of the encoded bytes, or of dtype, shape and pixels.
 
@@ -198,6 +255,25 @@ def to_image(
     if isinstance(content, bytes):
         return decode(content, max_pixels=max_pixels, range=range)
     return from_pixels(content, max_pixels=max_pixels, range=range)
+
+
+def to_pixels(
+    content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS, range: str = "full"
+) -> Pixels:
+    """Decode a payload to upright RGB pixels: the same values as `to_image`, the quickest way.
+
+    Parameters
+    ----------
+    content, max_pixels, range
+        As `to_image` has them.
+
+    Raises
+    ------
+    BadImage
+        If it is no whole image of a kind that can be read here.
+    """
+    image = to_image(content, max_pixels=max_pixels, range=range)
+    return Pixels(np.asarray(image), image.info.get("range_used"))
 
 
 def is_tensor(value: Any) -> bool:

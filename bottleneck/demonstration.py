@@ -19,8 +19,8 @@ from .extraction.api import find_images
 from .extraction.api import run as run_extract
 from .extraction.result import Extraction
 from .fitting import run as run_fit
-from .images.payload import payload, to_image
-from .images.preprocess import apply
+from .images.payload import payload
+from .images.preprocess import apply, decoded
 from .probe import Probe
 from .report.tables import plural, show_extraction, show_probe
 from .reporter import Reporter
@@ -176,7 +176,8 @@ def _affordable(available: dict[str, list[Path]], started: float, reporter: Repo
     engine, _ = select.start(choice, backbone, reporter)  # exports now, so that it is not timed
     files = [file for each in available.values() for file in each[: _MEASURED // 3 + 1]]
     begin = time.monotonic()
-    pixels = [apply(to_image(payload(str(f))), backbone.preprocessing) for f in files[:_MEASURED]]
+    p = backbone.preprocessing
+    pixels = [apply(decoded(payload(str(f)), p).array, p) for f in files[:_MEASURED]]
     decode_s = (time.monotonic() - begin) / len(pixels) / devices.cores()
     engine.run(np.stack(pixels)[: engine.batch_size])
     begin = time.monotonic()

@@ -9,8 +9,8 @@ import numpy as np
 from ..backbones.base import Backbone
 from ..errors import InputError
 from ..images.decode import BadImage
-from ..images.payload import payload, to_image
-from ..images.preprocess import frames
+from ..images.payload import payload
+from ..images.preprocess import decoded, frames
 from ..images.sample import ImageSet
 from ..reporter import Reporter
 
@@ -49,7 +49,7 @@ def write_preview(
         if sample.fault:
             continue
         try:
-            views = frames(to_image(payload(sample.source), range=p.range), p)
+            views = frames(decoded(payload(sample.source), p).array, p)
         except BadImage:
             continue  # the run itself gives the reason
         numbered = [f"{sample.path} [{v}]" if p.views > 1 else sample.path for v in range(p.views)]

@@ -1,22 +1,20 @@
-"""Framing: which part of an image a network sees. An RGB image in, one or several uint8 views out.
+"""Framing: which part of an image a network sees. RGB pixels in, one or several uint8 views out.
 
-All resampling is Pillow's. Sizes of images are (width, height), as Pillow has them; sizes of views
-are (h, w), as arrays have them.
+All resampling gives Pillow's values. Sizes of images are (width, height), as Pillow has them; sizes
+of views are (h, w), as arrays have them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from .color import BadImage
 from .decode import MAX_PIXELS
-
-if TYPE_CHECKING:
-    from PIL import Image
+from .resample import resample
 
 EXPECTED = (
     "crop, whole, pad, or tiles:RxC with R rows and C columns from 1 to 16, such as tiles:2x3"
@@ -108,23 +106,29 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     return (resize, long) if width <= height else (long, resize)
 
 
+def size_of(pixels: np.ndarray) -> tuple[int, int]:
+    """Width and height of an array of shape (h, w, 3)."""
+    return pixels.shape[1], pixels.shape[0]
+
+
 def center_crop(
-    image: Image.Image,
+    pixels: np.ndarray,
     resize: int | tuple[int, int],
     crop: tuple[int, int],
-    method: Any,
+    method: str,
     corner: str = "even",
 ) -> np.ndarray:
-    """Resize, then cut out the centre.
+    """Resize, then cut out the centre; what is cut away is never computed.
 
     Parameters
     ----------
-    image : PIL.Image.Image of mode RGB
+    pixels : ndarray of shape (h, w, 3), uint8
     resize : int or tuple of int
         As `resized_size` has it.
     crop : tuple of int
         (h, w).
-    method : PIL.Image.Resampling
+    method : str
+        As `resample` has it.
     corner : {"even", "down"}
         How half of an odd rest is rounded.
 
@@ -142,19 +146,23 @@ def center_crop(
     ----------
     torchvision.transforms.functional: ``center_crop``; transformers.image_transforms: ``center_crop``.
     """
-    size = resized_size(image.size, resize)
-    if size[0] * size[1] > MAX_PIXELS:
+    width, height = size = resized_size(size_of(pixels), resize)
+    if width * height > MAX_PIXELS:
         raise BadImage(
-            f"{image.width}x{image.height} is too long and narrow: with a short side of {resize} "
-            f"it would be {size[0]}x{size[1]} = {size[0] * size[1] / 1e6:.0f} MP"
+            f"{pixels.shape[1]}x{pixels.shape[0]} is too long and narrow: with a short side of "
+            f"{resize} it would be {width}x{height} = {width * height / 1e6:.0f} MP"
         )
-    if size != image.size:
-        image = image.resize(size, method)
-    height, width = crop
-    # Where the image is smaller than the crop, torchvision first pads both sides, the odd pixel
-    # going to the right and bottom; `Image.crop` fills what lies outside with zeros as well.
-    left, top = _offset(image.width, width, corner), _offset(image.height, height, corner)
-    return np.array(image.crop((left, top, left + width, top + height)))
+    # Where the image is smaller than the crop, torchvision first pads both sides with zeros, the odd
+    # pixel going to the right and bottom.
+    left, top = _offset(width, crop[1], corner), _offset(height, crop[0], corner)
+    window = (max(left, 0), max(top, 0), min(width, crop[1]), min(height, crop[0]))
+    seen = resample(pixels, size, method, window=window)
+    if seen.shape[:2] == crop:
+        return seen
+    view = np.zeros((*crop, 3), dtype=np.uint8)
+    x, y = max(-left, 0), max(-top, 0)
+    view[y : y + window[3], x : x + window[2]] = seen
+    return view
 
 
 def _offset(side: int, crop: int, corner: str) -> int:
@@ -164,9 +172,9 @@ def _offset(side: int, crop: int, corner: str) -> int:
     return (side - crop) // 2 if corner == "down" else round((side - crop) / 2)
 
 
-def whole(image: Image.Image, crop: tuple[int, int], method: Any) -> np.ndarray:
+def whole(pixels: np.ndarray, crop: tuple[int, int], method: str) -> np.ndarray:
     """Resize the whole image to (h, w); its aspect is not kept, nothing is cut away."""
-    return np.array(image.resize((crop[1], crop[0]), method))
+    return resample(pixels, (crop[1], crop[0]), method)
 
 
 def fitted_size(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
@@ -200,16 +208,17 @@ def _rounded(numerator: int, denominator: int) -> int:
 
 
 def pad(
-    image: Image.Image, crop: tuple[int, int], method: Any, fill: tuple[int, int, int]
+    pixels: np.ndarray, crop: tuple[int, int], method: str, fill: tuple[int, int, int]
 ) -> np.ndarray:
     """Resize the whole image to fit, its aspect kept, in the middle of a plain colour.
 
     Parameters
     ----------
-    image : PIL.Image.Image of mode RGB
+    pixels : ndarray of shape (h, w, 3), uint8
     crop : tuple of int
         (h, w).
-    method : PIL.Image.Resampling
+    method : str
+        As `resample` has it.
     fill : tuple of int
         Red, green and blue, 0 to 255.
 
@@ -219,11 +228,11 @@ def pad(
         Of an odd number of rows or columns to fill, the odd one is at the bottom or right.
     """
     height, width = crop
-    fitted = image.resize(fitted_size(image.size, crop), method)
+    fitted = fitted_size(size_of(pixels), crop)
     view = np.empty((height, width, 3), dtype=np.uint8)
     view[:] = fill
-    left, top = (width - fitted.width) // 2, (height - fitted.height) // 2
-    view[top : top + fitted.height, left : left + fitted.width] = np.asarray(fitted)
+    left, top = (width - fitted[0]) // 2, (height - fitted[1]) // 2
+    view[top : top + fitted[1], left : left + fitted[0]] = resample(pixels, fitted, method)
     return view
 
 
@@ -252,11 +261,11 @@ def tile_boxes(
 
 
 def tiles(
-    image: Image.Image, crop: tuple[int, int], method: Any, rows: int, columns: int
+    pixels: np.ndarray, crop: tuple[int, int], method: str, rows: int, columns: int
 ) -> np.ndarray:
     """Resize each cell of an image to (h, w).
 
-    Pillow's filter reaches over a cell's border where that runs through or beside a pixel, as if the
+    The filter reaches over a cell's border where that runs through or beside a pixel, as if the
     whole image had been resized and then cut; so no cell has an edge that the image has not.
 
     Returns
@@ -264,6 +273,6 @@ def tiles(
     ndarray of shape (rows * columns, h, w, 3), uint8
         Row by row.
     """
-    height, width = crop
-    boxes = tile_boxes(image.size, rows, columns)
-    return np.stack([np.asarray(image.resize((width, height), method, box=box)) for box in boxes])
+    size = (crop[1], crop[0])
+    boxes = tile_boxes(size_of(pixels), rows, columns)
+    return np.stack([resample(pixels, size, method, box=box) for box in boxes])

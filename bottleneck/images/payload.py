@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .color import BadImage
-from .decode import MAX_PIXELS, decode, from_pixels, wide_pixels
+from .decode import MAX_PIXELS, Target, decode, decode_pixels, from_pixels, wide_pixels
 from .exclusive import exclusive
 from .value_range import narrow_range
 
@@ -41,6 +41,10 @@ __all__ = [
 MAX_BYTES = 2 * 1024**3
 
 
+# Size in bytes, mtime_ns, ctime_ns and inode of a file.
+Status = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What a source held at one moment.
@@ -50,12 +54,12 @@ class Fetched:
     content : bytes or ndarray
         As `payload` returns it.
     status : tuple of int or None
-        Size in bytes, mtime_ns, ctime_ns and inode of the very file that was read; None for what is
-        no file.
+        Size in bytes, mtime_ns, ctime_ns and inode of the very file that was read, the same before
+        and after; None for what is no file, or was renamed or the like meanwhile.
     """
 
     content: bytes | np.ndarray
-    status: tuple[int, int, int, int] | None = None
+    status: Status | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +96,16 @@ def read(source: str) -> bytes:
     BadImage
         If it is missing, forbidden, no regular file, too large, or changes while it is read.
     """
+    return _fetch_file(source)[0]
+
+
+def _fetch_file(source: str) -> tuple[bytes, Status | None]:
     try:
         for _ in range(2):
-            data, same = _read_once(source)
-            if same:
-                return data
+            data, before, after = _read_once(source)
+            if before[:2] == after[:2]:
+                # Renamed meanwhile, the bytes are whole; but what the status was of is uncertain.
+                return data, after if before == after else None
     except OSError as error:
         raise BadImage(_os_reason(error, source)) from error
     except ValueError as error:  # a NUL in the path: no system has such a file
@@ -106,18 +115,36 @@ def read(source: str) -> bytes:
     raise BadImage("changed while read")
 
 
-def _read_once(source: str) -> tuple[bytes, bool]:
+def _read_once(source: str) -> tuple[bytes, Status, Status]:
+    """The bytes of a file, and the status of the descriptor before and after they were read."""
     # Twice: opening a device can have effects of its own, and between `stat` and `open` the path
     # may have become a FIFO, which O_NONBLOCK opens without waiting for a writer.
     _check_regular(os.stat(source))
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(source, flags | getattr(os, "O_CLOEXEC", 0)), "rb", buffering=0) as file:
-        before = os.fstat(file.fileno())
+    descriptor = os.open(source, flags | getattr(os, "O_CLOEXEC", 0))
+    try:
+        before = os.fstat(descriptor)
         _check_regular(before)
-        data = file.readall()
-        after = os.fstat(file.fileno())
-    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    return data, same
+        data = _read_all(descriptor, before.st_size)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return data, _status(before), _status(after)
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    # One byte more than there is: getting fewer than asked for says that this was the end.
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]  # a file that grew, one of unknown size (/proc), or a system that reads less
+    while parts[-1]:
+        parts.append(os.read(descriptor, 1 << 20))
+    return b"".join(parts)
+
+
+def _status(found: os.stat_result) -> Status:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _check_regular(status: os.stat_result) -> None:
@@ -193,6 +220,8 @@ def fetch(source: Any) -> Fetched:
     BadImage
         If there is nothing to decode.
     """
+    if isinstance(source, (str, os.PathLike)):
+        return Fetched(*_fetch_file(os.fspath(source)))
     return Fetched(payload(source))
 
 
@@ -258,7 +287,11 @@ def to_image(
 
 
 def to_pixels(
-    content: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS, range: str = "full"
+    content: bytes | np.ndarray,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    range: str = "full",
+    target: Target | None = None,
 ) -> Pixels:
     """Decode a payload to upright RGB pixels: the same values as `to_image`, the quickest way.
 
@@ -266,13 +299,20 @@ def to_pixels(
     ----------
     content, max_pixels, range
         As `to_image` has them.
+    target : callable, optional
+        What size an upright image of some size is resized to as a whole, both (width, height).
+        Where it is given, JPEG files are decoded two, four or eight times smaller than they are, as
+        long as twice that size remains; their values are others then. `preprocess.decoded` gives it
+        as a recipe says.
 
     Raises
     ------
     BadImage
         If it is no whole image of a kind that can be read here.
     """
-    image = to_image(content, max_pixels=max_pixels, range=range)
+    if isinstance(content, bytes):
+        return Pixels(*decode_pixels(content, max_pixels=max_pixels, range=range, target=target))
+    image = from_pixels(content, max_pixels=max_pixels, range=range)
     return Pixels(np.asarray(image), image.info.get("range_used"))
 
 

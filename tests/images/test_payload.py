@@ -1,6 +1,7 @@
 """Sources are read once, without waiting, and their keys are their content."""
 
 import errno
+import io
 import os
 import socket
 import threading
@@ -11,7 +12,15 @@ import pytest
 from blake3 import blake3
 from bottleneck_probe.images import payload as module
 from bottleneck_probe.images.color import BadImage
-from bottleneck_probe.images.payload import key_of, payload, read, to_image
+from bottleneck_probe.images.payload import (
+    Fetched,
+    fetch,
+    key_of,
+    payload,
+    read,
+    to_image,
+    to_pixels,
+)
 from PIL import Image
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX file types and permissions")
@@ -136,6 +145,67 @@ def test_changed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read(str(path))
 
 
+def test_the_status_is_that_of_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the file that was open, even if another one has its name by now."""
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"old")
+    other.write_bytes(b"another")
+    found = os.stat(path)
+    real = os.open
+
+    def replaced(*args: object) -> int:
+        descriptor = real(*args)
+        os.replace(other, path)
+        return descriptor
+
+    before = fetch(path)
+    assert before.content == b"old"
+    assert before.status == (3, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    monkeypatch.setattr(module.os, "open", replaced)
+    fetched = fetch(str(path))
+    assert fetched.content == b"old"
+    assert fetched.status is not None
+    assert fetched.status[3] == found.st_ino != os.stat(path).st_ino
+
+
+def test_a_status_that_changes_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A new ctime with an old size and mtime: a rename, or bytes changed and the time set back."""
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    real, calls = os.fstat, [0]
+
+    def fstat(descriptor: int) -> os.stat_result:
+        calls[0] += 1
+        if calls[0] == 2:
+            status = real(descriptor)
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.chmod(path, 0o600 if status.st_mode & 0o077 else 0o644)
+        return real(descriptor)
+
+    monkeypatch.setattr(module.os, "fstat", fstat)
+    assert fetch(path) == Fetched(b"old", None)
+
+
+@pytest.mark.parametrize("source", [b"abc", lambda: b"abc"], ids=["bytes", "callable"])
+def test_what_is_no_file_has_no_status(source: object):
+    assert fetch(source) == Fetched(b"abc", None)
+
+
+@posix
+@pytest.mark.parametrize("said", [0, 1, 4096], ids=["none", "less", "more"])
+def test_a_file_whose_size_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: int):
+    """Files of /proc are 0 bytes long, and some systems read less than they are asked for."""
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(256)) * 8)
+    real, real_read = os.fstat, os.read
+    descriptor = os.open(path, os.O_RDONLY)
+    sized = os.stat_result((*real(descriptor)[:6], said, 0, 0, 0))
+    os.close(descriptor)
+    monkeypatch.setattr(module.os, "fstat", lambda descriptor: sized)
+    monkeypatch.setattr(module.os, "read", lambda fd, count: real_read(fd, min(count, 700)))
+    assert read(str(path)) == bytes(range(256)) * 8
+
+
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a").write_bytes(b"12345")
     monkeypatch.setattr(module, "MAX_BYTES", 4)
@@ -184,6 +254,20 @@ def test_callables_are_asked_when_needed():
         payload(fail)
     with pytest.raises(BadImage, match="a dict"):
         payload(dict)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("values", ["full", "bits:4"])
+def test_pixels_are_those_of_the_image(dtype: type, values: str):
+    """Whatever the payload; with the share of its range that an image of more than 8 bits uses."""
+    array = np.arange(35, dtype=dtype).reshape(5, 7)
+    file = io.BytesIO()
+    Image.fromarray(array if dtype != np.float32 else array.astype(np.uint8)).save(file, "PNG")
+    for content in (array, np.stack([array] * 3, axis=2), file.getvalue()):
+        image, pixels = to_image(content, range=values), to_pixels(content, range=values)
+        np.testing.assert_array_equal(pixels.array, np.asarray(image))
+        assert pixels.range_used == image.info.get("range_used")
+        assert (pixels.array.dtype, pixels.array.shape) == (np.uint8, (5, 7, 3))
 
 
 def test_the_image_of_both_kinds():

@@ -1,13 +1,24 @@
 """Preprocessing equals torchvision's PIL transforms in every pixel."""
 
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from bottleneck_probe.errors import InputError, RecipeError
+from bottleneck_probe.images import jpeg as jpeg_module
+from bottleneck_probe.images import resample as resample_module
 from bottleneck_probe.images.color import BadImage
-from bottleneck_probe.images.preprocess import INTERPOLATIONS, Preprocessing, apply, frames
+from bottleneck_probe.images.payload import to_image
+from bottleneck_probe.images.preprocess import (
+    INTERPOLATIONS,
+    Preprocessing,
+    apply,
+    decoded,
+    frames,
+    get_ready,
+)
 from bottleneck_probe.recipe import canonical_json, fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,8 +147,9 @@ def test_the_fingerprint_of_the_default_stays():
         ({"framing": "tiles:2x3"}, {"framing"}),
         ({"framing": "pad"}, {"framing"}),
         ({"resize": (240, 320)}, {"resize"}),
+        ({"decode": "scaled"}, {"decode"}),
     ],
-    ids=["bits", "window", "tiles", "pad", "squash"],
+    ids=["bits", "window", "tiles", "pad", "squash", "scaled"],
 )
 def test_what_is_asked_for_stands_in_the_recipe_and_nothing_else(change: dict, keys: set[str]):
     usual = make().to_recipe()
@@ -177,6 +189,7 @@ def test_a_recipe_that_cannot_be_followed(key: str):
     "change",
     [
         {"interpolation": "cubic"},
+        {"decode": "half"},
         *({"framing": value} for value in BAD_FRAMINGS),
         *({"range": value} for value in BAD_RANGES),
         {"resize": 0},
@@ -206,6 +219,83 @@ def test_bad_values_are_refused_at_the_door(change: dict):
         assert caught.value.next
 
 
+def jpeg(width: int, height: int, orientation: int = 1, mode: str = "RGB") -> bytes:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    soft = noise(max(2, width // 40), max(2, height // 40)).resize((width, height))
+    soft.convert(mode).save(file, "JPEG", exif=exif.tobytes())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "expected"),
+    [
+        ((1000, 800), {}, (500, 400)),  # twice 200 on the short side
+        ((798, 1000), {}, (798, 1000)),
+        ((1600, 1600), {}, (400, 400)),
+        ((3201, 4000), {}, (401, 500)),
+        ((1000, 800), {"resize": (150, 250)}, (500, 400)),
+        ((998, 800), {"resize": (150, 250)}, (998, 800)),
+        ((1000, 1000), {"framing": "whole"}, (250, 250)),
+        ((1000, 500), {"framing": "pad"}, (250, 125)),
+        ((1600, 1000), {"framing": "tiles:1x2"}, (800, 500)),
+        ((500, 375), {}, (500, 375)),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_scaled_decoding_leaves_twice_what_is_needed(
+    size: tuple[int, int], change: dict, expected: tuple[int, int], turned: bool
+):
+    """Measured on the upright image; libjpeg halves once, twice or three times, and rounds up."""
+    p = replace(make(200, (110, 120)), decode="scaled", **change)
+    data = jpeg(*(size[::-1] if turned else size), orientation=6 if turned else 1)
+    found = decoded(data, p).array
+    assert found.shape == (expected[1], expected[0], 3)
+    assert frames(found, p).shape == (p.views, *p.crop, 3)
+    assert decoded(data, replace(p, decode="full")).array.shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_scaled_decoding_is_one_for_all_modes(mode: str):
+    p = replace(make(100, (80, 80)), decode="scaled")
+    found = decoded(jpeg(1000, 800, mode=mode), p).array
+    assert found.shape == (200, 250, 3)
+    whole = decoded(jpeg(1000, 800, mode=mode), make(100, (80, 80))).array
+    gap = np.abs(apply(found, p).astype(float) - apply(whole, p))
+    assert gap.mean() < 1.5
+
+
+def test_scaled_decoding_is_of_jpeg_alone():
+    file = io.BytesIO()
+    noise(900, 900).save(file, "PNG")
+    p = replace(make(100, (80, 80)), decode="scaled")
+    np.testing.assert_array_equal(decoded(file.getvalue(), p).array, np.asarray(noise(900, 900)))
+
+
+def test_full_decoding_is_that_of_the_image():
+    data = jpeg(1000, 800)
+    np.testing.assert_array_equal(decoded(data, make(50)).array, np.asarray(to_image(data)))
+
+
+def test_who_shares_a_decoded_image():
+    """Any two that read the whole file; of scaled ones those that need the same size."""
+    p = make(200, (100, 100))
+    scaled = replace(p, decode="scaled")
+    assert p.decoding == replace(p, resize=90, framing="pad").decoding
+    assert p.decoding != replace(p, range="bits:12").decoding
+    assert scaled.decoding == replace(scaled, interpolation="box").decoding
+    others = [p, replace(scaled, resize=90), replace(scaled, crop=(50, 50))]
+    others += [replace(scaled, framing="whole"), replace(scaled, range="bits:12")]
+    assert scaled.decoding not in [each.decoding for each in others]
+
+
+@settings(deadline=None, max_examples=40)
+@given(SIDES, SIDES, st.sampled_from(["crop", "whole", "pad", "tiles:2x3"]))
+def test_an_array_is_framed_as_the_image_is(width: int, height: int, framing: str):
+    image, p = noise(width, height), replace(make(9, (8, 6)), framing=framing)
+    np.testing.assert_array_equal(frames(np.asarray(image), p), frames(image, p))
+
+
 def test_tiles_that_would_fill_the_memory_are_refused():
     with pytest.raises(InputError, match=r"16x16 .* 268 MP"):
         replace(make(), framing="tiles:16x16", crop=(1024, 1024))
@@ -224,3 +314,11 @@ def test_one_view_is_the_first_of_one(width: int, height: int, framing: str):
     assert p.views == 1
     assert frames(image, p).shape == (1, 8, 6, 3)
     np.testing.assert_array_equal(frames(image, p)[0], apply(image, p))
+
+
+def test_what_takes_long_at_first_can_be_done_beforehand(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jpeg_module, "_verdict", [])
+    monkeypatch.setattr(resample_module, "_passes", [])
+    get_ready()
+    assert jpeg_module._verdict == [True]
+    assert len(resample_module._passes) == 1

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from bottleneck_probe.engines import devices
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,24 @@ def _own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """Exported networks go to one folder per test session, never to the user's own."""
     base = tmp_path_factory.getbasetemp() / "user-cache"
     monkeypatch.setenv("BOTTLENECK_CACHE_DIR", str(base))
+
+
+_real_precisions = devices.cpu_precisions
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_plain_processor():
+    """Tests see a processor without bfloat16, so that `auto` means the same on every machine.
+
+    Those that are about faster precisions put another one in its place, or `real_processor`. For the
+    whole session, since module-scoped fixtures extract features too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "cpu_precisions", lambda: ("fp32",))
+        yield
+
+
+@pytest.fixture
+def real_processor(monkeypatch: pytest.MonkeyPatch):
+    """The processor as it is."""
+    monkeypatch.setattr(devices, "cpu_precisions", _real_precisions)

@@ -150,6 +150,8 @@ class Output:
 
 
 PENULTIMATE = Output()
+# float32; bfloat16 (8 bits of mantissa, the range of float32); float16 (11 bits, up to 65,504).
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +284,15 @@ class Backbone:
     preprocessing : Preprocessing
     outputs : tuple of Output
         At least one, each once.
+    precision : str, default "fp32"
+        Of the arithmetic: one of `PRECISIONS`. A part of the recipe.
     """
 
     entry: Entry
     weights: Weights
     preprocessing: Preprocessing
     outputs: tuple[Output, ...] = field(default=(PENULTIMATE,))
+    precision: str = "fp32"
 
     def with_preprocessing(self, **changes: Any) -> Backbone:
         """The same network fed in another way; `changes` are fields of `Preprocessing`."""
@@ -297,7 +302,11 @@ class Backbone:
         """The same network cut elsewhere."""
         return replace(self, outputs=outputs)
 
-    def recipe(self, *, precision: str = "fp32") -> dict[str, Any]:
+    def with_precision(self, precision: str) -> Backbone:
+        """The same network in another arithmetic."""
+        return replace(self, precision=precision)
+
+    def recipe(self) -> dict[str, Any]:
         """Everything that is meant to decide a feature's value, as plain data.
 
         Returns
@@ -311,15 +320,14 @@ class Backbone:
             "backbone": self.entry.name,
             "weights_sha256": self.weights.sha256,
             "preprocessing": self.preprocessing.to_recipe(),
-            "precision": precision,
+            "precision": self.precision,
             "resampler": "pillow",
             "outputs": [output.to_recipe() for output in self.outputs],
         }
 
-    def fingerprint(self, output: Output | None = None, *, precision: str = "fp32") -> str:
+    def fingerprint(self, output: Output | None = None) -> str:
         """What features of one output, by default the first, are called in files."""
-        recipe = self.recipe(precision=precision)
-        return fingerprint(recipe, (output or self.outputs[0]).to_recipe())
+        return fingerprint(self.recipe(), (output or self.outputs[0]).to_recipe())
 
     def fingerprints(self) -> list[str]:
         """Of each output."""

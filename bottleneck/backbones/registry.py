@@ -6,11 +6,11 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, WeightsError
+from ..errors import InputError, RecipeError, WeightsError
 from ..images.preprocess import Preprocessing
 from ..recipe import RANDOM
 from ..reporter import Reporter, Silent
-from .base import MEMORY, PENULTIMATE, Backbone, Entry, Output, Weights
+from .base import MEMORY, PENULTIMATE, PRECISIONS, Backbone, Entry, Output, Weights
 from .listing import list_backbones, list_sources
 from .naming import ENTRIES, find_entry
 from .recall import recall, remember
@@ -184,6 +184,8 @@ def from_recipe(
     ------
     WeightsError
         If no file with that hash is known on this machine.
+    RecipeError
+        If the recipe states what this version does not know.
     """
     wanted = str(recipe["weights_sha256"])
     if wanted.startswith(MEMORY):
@@ -210,7 +212,20 @@ def from_recipe(
         remember(found)
     outputs = tuple(Output.from_recipe(each) for each in recipe.get("outputs", ()))
     preprocessing = Preprocessing.from_recipe(recipe["preprocessing"])
-    return Backbone(entry, found, preprocessing, outputs or (PENULTIMATE,))
+    return Backbone(
+        entry, found, preprocessing, outputs or (PENULTIMATE,), _precision(recipe.get("precision"))
+    )
+
+
+def _precision(recorded: object) -> str:
+    """The precision of a recipe, which names no other network in another version."""
+    if recorded not in PRECISIONS:
+        raise RecipeError(
+            f"the recipe's precision is {recorded!r}",
+            expected=", ".join(PRECISIONS),
+            next="use the version of bottleneck-probe that made the file",
+        )
+    return str(recorded)
 
 
 def _with_content(entry: Entry, wanted: str, path: str | os.PathLike[str]) -> tuple[Entry, Weights]:
@@ -276,6 +291,7 @@ def describe(p: Preprocessing) -> str:
         "pad": f"the whole image fitted into {size}, {p.interpolation}",
     }.get(p.framing, f"{p.framing} of {size}, {p.interpolation}")
     values = "" if p.range == "full" else f", range {p.range}"
+    values += "" if p.decode == "full" else ", JPEG decoded scaled"
     return f"{framed}, mean {list(p.mean)}, std {list(p.std)}{values}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -12,6 +13,43 @@ from ..errors import EngineError
 
 class OutOfMemoryError(EngineError):
     """A batch did not fit into the device's memory; a smaller one may."""
+
+
+# What libraries say when memory runs out; most have no exception of their own for it.
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, in torch's and ONNX Runtime's messages
+    "not enough memory",  # torch on a CPU (Windows)
+    "can't allocate memory",  # torch on a CPU
+    "failed to allocate memory",  # ONNX Runtime's arena, and TensorRT
+    "bad_alloc",  # C++
+    "bad allocation",  # C++ (Windows)
+    "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
+)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an exception of a library means that memory ran out."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def memory_errors(engine: Engine) -> Iterator[None]:
+    """Turn every library's way of saying that memory ran out into an `OutOfMemoryError`."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # ONNX Runtime's types have no common base
+        if not out_of_memory(error):
+            raise
+        smaller = engine.batch_size // 2
+        raise OutOfMemoryError(
+            f"{engine.device} has not enough memory for batches of {engine.batch_size}",
+            where=f"engine {engine.name}, --batch-size",
+            next=f"give --batch-size {smaller}" if smaller else "give --device cpu, or free memory",
+        ) from error
 
 
 class Engine(ABC):
@@ -30,6 +68,8 @@ class Engine(ABC):
         d of each output, what the network is expected to return per image.
     device : str
         ``cpu``, ``cuda:0``, ...
+    precision : str, default ``"fp32"``
+        ``fp32``, ``bf16`` or ``fp16``: in which the network computes; features are float32 always.
 
     Attributes
     ----------
@@ -42,12 +82,19 @@ class Engine(ABC):
     streams: int = 1
 
     def __init__(
-        self, *, batch_size: int, size: tuple[int, int], feature_sizes: Sequence[int], device: str
+        self,
+        *,
+        batch_size: int,
+        size: tuple[int, int],
+        feature_sizes: Sequence[int],
+        device: str,
+        precision: str = "fp32",
     ) -> None:
         self.batch_size = batch_size
         self.size = size
         self.feature_sizes = list(feature_sizes)
         self.device = device
+        self.precision = precision
 
     @abstractmethod
     def forward(self, images: np.ndarray) -> list[np.ndarray]:
@@ -86,7 +133,9 @@ class Engine(ABC):
             padded = np.zeros(expected, np.uint8)
             padded[:m] = images
             images = padded
-        outputs = self.forward(images)
+        images = np.ascontiguousarray(images)  # libraries read the memory as it lies
+        with memory_errors(self):
+            outputs = self.forward(images)
         shapes = [each.shape for each in outputs]
         wanted = [(self.batch_size, d) for d in self.feature_sizes]
         if shapes != wanted:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import sys
+from functools import cache
+from pathlib import Path
 
 from ..errors import EngineError
+
+# Instruction sets that decide which kernels an engine takes, and so how fast and how exact it is.
+_TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def parse(device: str) -> str:
@@ -40,10 +47,94 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def is_x86_64() -> bool:
+    """Whether this is a 64-bit processor of Intel's or AMD's kind, for which OpenVINO is made."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor, in Linux's words.
+
+    Returns
+    -------
+    frozenset of str
+        Among them ``avx2``, ``avx512_bf16``, ``amx_bf16`` where the processor has them. On systems
+        other than Linux only ``avx512_bf16``, where OpenVINO is installed and reports it.
+    """
+    flags = _cpuinfo().get("flags", "")
+    if flags or not is_x86_64() or sys.platform == "linux":
+        return frozenset(flags.split())
+    from . import openvino
+
+    return frozenset({"avx512_bf16"} if openvino.has_bf16() else ())
+
+
+def cpu_precisions() -> tuple[str, ...]:
+    """Precisions in which the processor itself computes, the most exact first.
+
+    Returns
+    -------
+    tuple of str
+        ``("fp32", "bf16")``, or ``("fp32",)`` where bfloat16 would be emulated and thereby slower.
+    """
+    return ("fp32", "bf16") if _BF16_FLAGS & cpu_flags() else ("fp32",)
+
+
+def device_model(device: str = "cpu") -> str:
+    """What a device is, in one line: what was measured on one holds for another of the same line.
+
+    Parameters
+    ----------
+    device : str, default ``"cpu"``
+        ``cpu`` or ``cuda:N``.
+
+    Returns
+    -------
+    str
+        ``AMD EPYC 26/2 avx2 avx512f avx512_bf16``: name, family and model number (in a virtual
+        machine the name says little) and the instruction sets that matter; or a card's name.
+    """
+    if device.startswith("cuda"):
+        return _gpu_name(int(device.partition(":")[2] or 0))
+    info, flags = _cpuinfo(), cpu_flags()
+    name = info.get("model name") or platform.processor() or platform.machine()
+    numbers = "/".join(info[key] for key in ("cpu family", "model") if key in info)
+    return " ".join([*name.split(), numbers, *(f for f in _TELLING_FLAGS if f in flags)]).replace(
+        "  ", " "
+    )
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """Linux's description of the first processor; empty on other systems."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def _gpu_name(index: int) -> str:
+    name, handle = ctypes.create_string_buffer(256), ctypes.c_int(0)
+    try:
+        library = _cuda_driver()
+        found = library.cuInit(0) == 0 and library.cuDeviceGet(ctypes.byref(handle), index) == 0
+        if found and library.cuDeviceGetName(name, len(name), handle) == 0:
+            return name.value.decode("utf-8", "replace")
+    except (OSError, AttributeError):
+        pass
+    return f"cuda:{index}"
+
+
+def _cuda_driver() -> ctypes.CDLL:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
 def driver_has_gpu() -> bool:
     """Whether NVIDIA's driver is here and sees a GPU. Takes milliseconds and imports no torch."""
     try:
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        library = _cuda_driver()
         count = ctypes.c_int(0)
         return (
             library.cuInit(0) == 0

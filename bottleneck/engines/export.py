@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _OPSET = 18
 _TOLERANCE = 1e-3
 
 
-def _identity(backbone: Backbone) -> dict[str, Any]:
+def identity(backbone: Backbone) -> dict[str, Any]:
     """What decides the exported graph. Resizing does not: it happens before the network."""
     p = backbone.preprocessing
     return {
@@ -44,8 +45,8 @@ def _identity(backbone: Backbone) -> dict[str, Any]:
 
 
 def _note_path(backbone: Backbone) -> Path:
-    identity = json.dumps(_identity(backbone), sort_keys=True).encode()
-    return usercache.folder("networks") / f"{hashlib.sha256(identity).hexdigest()[:32]}.json"
+    text = json.dumps(identity(backbone), sort_keys=True).encode()
+    return usercache.folder("networks") / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
 
 
 def find(backbone: Backbone) -> Path | None:
@@ -59,11 +60,18 @@ def find(backbone: Backbone) -> Path | None:
     try:
         note = json.loads(_note_path(backbone).read_text("utf-8"))
         path = usercache.folder("networks") / f"{note['onnx_sha256']}.onnx"
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        digest = _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except (OSError, ValueError, KeyError, TypeError, CacheError):
         return None
     return path if digest == note["onnx_sha256"] else None
+
+
+@lru_cache(maxsize=32)
+def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    """SHA-256 of a file, read once by this process: one run asks several times, and VGG16 has 500 MB."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def possible() -> bool:
@@ -199,7 +207,7 @@ def _publish(content: bytes, backbone: Backbone) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{digest}.onnx"
     usercache.write(path, content)
-    note = {"onnx_sha256": digest, **_identity(backbone)}
+    note = {"onnx_sha256": digest, **identity(backbone)}
     # The note last: a network is found through it, so it must never point to half a file.
     usercache.write(_note_path(backbone), json.dumps(note, indent=1).encode())
     return path

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..backbones.base import Backbone
 from ..cache import shards
-from ..engines import onnx, select
+from ..engines import select
 from ..engines.base import Engine
 from ..images.preprocess import Preprocessing
 from ..images.sample import Sample
 from ..reporter import Reporter
-from . import pipeline, spotcheck
+from . import pipeline, scaled, spotcheck
 from .options import RunOptions
 from .stores import Chain, Store
 
@@ -23,8 +24,8 @@ _TIMED = 32
 
 def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
     """Engine, device, batch size and library versions, without starting the engine."""
-    libraries = ["pillow", "numpy"]
-    if choice.engine == "eager":
+    libraries = ["pillow", "simplejpeg", "numpy"]
+    if choice.engine in ("eager", "compile"):
         # torchvision comes along with timm, and the other way round, in every file made so far.
         libraries += ["torch", "torchvision", "timm"]
         libraries += [name for name in backbone.entry.libraries if name not in libraries]
@@ -34,8 +35,7 @@ def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    if choice.engine == "onnx":
-        versions |= onnx.installed_packages()
+    versions |= select.versions_of(choice.engine)
     return {
         "engine": choice.label,
         "device": choice.device,
@@ -93,6 +93,7 @@ class Lane:
         self.environment = dict(knowing)
         self._told: set[str] = set()
         self._checked = False
+        self._choices: dict[tuple[int, ...], select.Choice] = {}
 
     def chains(self) -> list[Chain]:
         """For each output all features that are in its stores now."""
@@ -123,6 +124,7 @@ class Lane:
         for sink in self.sinks:
             if isinstance(sink, shards.Shards):
                 sink.environment = dict(self.environment)
+        scaled.tell_gap(engine, self._samples, self.preprocessing, self._reporter)
         self._checked = True
         return engine
 
@@ -140,7 +142,35 @@ class Lane:
             self._told.add(choice.reason)
             self._reporter.note(f"{self.backbone.entry.name}: {choice.reason}")
         engine, choice = select.start(choice, cut, self._reporter)
+        self._choices[outputs] = choice
         return engine, environment_of(choice, self.backbone)
+
+    def smaller(self, outputs: tuple[int, ...], engine: Engine) -> Engine:
+        """The same engine for half the images, after its batch did not fit into the memory; told.
+
+        Parameters
+        ----------
+        outputs : tuple of int
+            What it was started for.
+        engine : Engine
+            The one that failed.
+        """
+        choice = replace(
+            self._choices[outputs], batch_size=engine.batch_size // 2, open_batch=False
+        )
+        self._reporter.warn(
+            f"{self.backbone.entry.name}: {engine.batch_size} images do not fit into the memory of "
+            f"{choice.device}; going on with batches of {choice.batch_size}"
+        )
+        cut = self.backbone.with_outputs(tuple(self.backbone.outputs[i] for i in outputs))
+        engine, choice = select.start(choice, cut, self._reporter)
+        self._choices[outputs] = choice
+        # Rows from here on are those of another batch shape: the environment names the last one.
+        self.environment["batch_size"] = choice.batch_size
+        for sink in self.sinks:
+            if isinstance(sink, shards.Shards):
+                sink.environment = dict(self.environment)
+        return engine
 
     def _gap(
         self,

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..backbones.base import PRECISIONS
 from ..errors import InputError
 
 
@@ -27,6 +28,8 @@ class RecipeOptions:
         ``crop``, ``whole``, ``pad`` or ``tiles:RxC``.
     range : str
         ``full``, ``bits:N`` or ``LOW:HIGH``: values of more than 8 bits that become 0 to 255.
+    decode : str
+        ``full``, or ``scaled``: large JPEG files decoded to a fraction of their size.
     resize : int or tuple of int
         Length of the short side after resizing, in pixels; or height and width.
     crop : int or tuple of int
@@ -36,7 +39,7 @@ class RecipeOptions:
     mean, std : sequence of 3 floats
         Of the channels, on the scale 0 to 1.
     precision : str
-        ``auto`` or ``fp32``, which is what ``auto`` means as long as there is nothing else.
+        ``fp32``, ``bf16`` or ``fp16``; ``auto`` is the file's own, else what `engines.precision` finds.
     """
 
     backbone: Any = None
@@ -45,6 +48,7 @@ class RecipeOptions:
     pooling: str | None = None
     framing: str | None = None
     range: str | None = None
+    decode: str | None = None
     resize: int | tuple[int, int] | None = None
     crop: int | tuple[int, int] | None = None
     interpolation: str | None = None
@@ -59,10 +63,10 @@ class RecipeOptions:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, list | tuple) or len(value) != 3):
                 raise InputError(f"{name} is {value!r}", expected="3 numbers", where=f"--{name}")
-        if self.precision not in ("auto", "fp32"):
+        if self.precision not in ("auto", *PRECISIONS):
             raise InputError(
                 f"precision {self.precision!r} is not there",
-                expected="auto or fp32",
+                expected=", ".join(("auto", *PRECISIONS)),
                 where="--precision",
             )
 
@@ -75,7 +79,7 @@ class RecipeOptions:
         """Fields of `Preprocessing` that were stated."""
         changes: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("resize", "interpolation", "framing", "range")
+            for name in ("resize", "interpolation", "framing", "range", "decode")
             if getattr(self, name) is not None
         }
         if "interpolation" in changes:
@@ -122,6 +126,10 @@ class RunOptions:
         Publish whatever the share of images that cannot be used.
     allow_bad_rate : float or None
         Up to this share is in order, above it is an error.
+    retry : bool
+        Images in the quarantine are tried again, though their files are unchanged.
+    rehash : bool
+        Every file is read, also those that look unchanged.
     preview : path or None
         A ``.png`` to draw some of the images into as the network sees them.
     """
@@ -136,6 +144,8 @@ class RunOptions:
     strict: bool = False
     allow_bad: bool = False
     allow_bad_rate: float | None = None
+    retry: bool = False
+    rehash: bool = False
     preview: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 from ..backbones import layers, nodes, registry
 from ..backbones.base import PENULTIMATE, Backbone, Output
 from ..cache.atomic import size
+from ..engines import precision
 from ..errors import InputError
 from ..images.preprocess import Preprocessing
+from ..images.sample import ImageSet
 from ..recipe import is_random
 from ..reporter import Reporter
-from .options import RecipeOptions
+from .gate_images import gate_images
+from .options import RecipeOptions, RunOptions
 
 # From this size on a vector is more likely a slip (a feature map flattened) than meant.
 ENORMOUS = 50_000
@@ -29,7 +32,7 @@ def settle_backbone(
     *,
     fetch: bool = True,
 ) -> Backbone:
-    """The backbone of this run, cut where the file is cut, if there is one.
+    """The backbone of this run, cut where the file is cut and as precise, if there is one.
 
     Parameters
     ----------
@@ -39,7 +42,21 @@ def settle_backbone(
     reporter : Reporter
     fetch : bool, default True
         Weights that are not here may be downloaded; else they are an error that says what would be.
+
+    Returns
+    -------
+    Backbone
+        In the precision that was stated, else the file's, else fp32 until `settle_precision`.
     """
+    own = "fp32" if recorded is None else str(recorded["precision"])
+    return _settled(options, recorded, reporter, fetch).with_precision(
+        own if options.precision == "auto" else options.precision
+    )
+
+
+def _settled(
+    options: RecipeOptions, recorded: Mapping[str, Any] | None, reporter: Reporter, fetch: bool
+) -> Backbone:
     changes = options.preprocessing_changes()
     if recorded is None:
         return _stated(options, changes, reporter, fetch)
@@ -127,6 +144,42 @@ def settle_outputs(
         return backbone.with_outputs(tuple(present) or (PENULTIMATE,))
     wanted = layers.select(nodes.nodes_of(backbone), options.layer, options.pooling)
     return backbone.with_outputs(tuple(dict.fromkeys([*present, *wanted])))
+
+
+def settle_precision(
+    backbone: Backbone,
+    options: RecipeOptions,
+    run_options: RunOptions,
+    images: ImageSet,
+    reporter: Reporter,
+    *,
+    measure: bool = True,
+) -> Backbone:
+    """For features of a new file: what ``--precision auto`` means, if nothing else was stated.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With all its outputs, since each has to pass the gate.
+    options : RecipeOptions
+    run_options : RunOptions
+        `engine` and `device`.
+    images : ImageSet
+        Some of them are what the gate looks at.
+    reporter : Reporter
+    measure : bool, default True
+        Without it nothing is computed: what was not measured before is taken for passed, and told.
+    """
+    if options.precision != "auto":
+        return backbone
+    return precision.settle(
+        backbone,
+        engine=run_options.engine,
+        device=run_options.device,
+        pictures=lambda: gate_images(images.samples, backbone.preprocessing),
+        reporter=reporter,
+        measure=measure,
+    )
 
 
 def warn_of_a_frame(backbone: Backbone, reporter: Reporter) -> None:

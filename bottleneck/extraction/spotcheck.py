@@ -13,18 +13,20 @@ import numpy as np
 
 from ..backbones.base import Backbone
 from ..backbones.proof import relative_error
+from ..engines import gate
 from ..engines.base import Engine
 from ..errors import CacheError
 from ..images.decode import BadImage
-from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import frames
+from ..images.payload import key_of, payload
+from ..images.preprocess import decoded, frames
 from ..images.sample import Sample
 from .stores import Store
 
 COUNT = 8
 _TRIED = 64
-# Largest relative error ||a - b|| / ||b|| between two fp32 engines on any one image.
-TOLERANCE = {"fp32": 1e-3}
+# Between two engines of one precision, on any one image: in fp32 the largest relative error
+# ||a - b|| / ||b||, in the others the largest 1 - cosine, by which their gate measures them too.
+TOLERANCE = {"fp32": 1e-3, "bf16": 1 - gate.MINIMUM, "fp16": 1 - gate.MINIMUM}
 
 
 def earlier_environments(
@@ -57,7 +59,7 @@ def gap(
     known: Store,
     backbone: Backbone,
 ) -> float | None:
-    """The largest relative error of a few stored features, computed again.
+    """How far a few stored features lie from what is computed now, by the measure of `TOLERANCE`.
 
     Parameters
     ----------
@@ -93,12 +95,17 @@ def gap(
         for start in range(0, len(flat), engine.batch_size)
     ]
     found = np.concatenate(again).reshape(len(keys), -1)
-    largest = float(relative_error(found, known.take(keys)).max())
-    tolerance = TOLERANCE["fp32"]
-    if largest > tolerance:
+    tolerance = TOLERANCE[backbone.precision]
+    if backbone.precision == "fp32":
+        largest = float(relative_error(found, known.take(keys)).max())
+        measure = "of their length"
+    else:
+        largest = float(1 - gate.cosine(found, known.take(keys)).min())
+        measure = "in cosine"
+    if not largest <= tolerance:
         raise CacheError(
             f"environment changed: {describe_change(earlier, environment)}; {len(keys)} stored "
-            f"features, computed again, differ by up to {largest:.2g} of their length",
+            f"features, computed again, differ by up to {largest:.2g} {measure}",
             expected=f"at most {tolerance:g}; nothing was written",
             next="run with the versions and the engine the file was made with, or extract into "
             "a new file with -o",
@@ -141,7 +148,7 @@ def _stored_images(
             key = key_of(content)
             if key in known and key not in keys:
                 p = backbone.preprocessing
-                pixels.append(frames(to_image(content, range=p.range), p))
+                pixels.append(frames(decoded(content, p).array, p))
                 keys.append(key)
         except BadImage:
             continue  # the pipeline gives the reason

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bottleneck_probe import EngineError
 from bottleneck_probe.backbones import registry
-from bottleneck_probe.engines import devices, export, onnx, select
+from bottleneck_probe.engines import devices, export, onnx, openvino, select, tuning
 from bottleneck_probe.engines.base import Engine
 from bottleneck_probe.reporter import Silent
 
@@ -21,7 +21,12 @@ def backbone():
 def machine(monkeypatch):
     """A machine as a test describes it: a GPU, why it does not run, what is exported, installed."""
     state = types.SimpleNamespace(
-        gpu=False, fault=None, exported=False, packages={"onnxruntime-gpu": "1.23.0"}, asked=[]
+        gpu=False,
+        fault=None,
+        exported=False,
+        packages={"onnxruntime-gpu": "1.23.0"},
+        openvino=None,
+        asked=[],
     )
     monkeypatch.setattr(devices, "driver_has_gpu", lambda: state.gpu)
 
@@ -32,6 +37,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(devices, "kernel_runs", kernel_runs)
     monkeypatch.setattr(export, "find", lambda backbone: "x.onnx" if state.exported else None)
     monkeypatch.setattr(onnx, "installed_packages", lambda: state.packages)
+    monkeypatch.setattr(openvino, "installed_version", lambda: state.openvino)
     return state
 
 
@@ -44,6 +50,98 @@ def test_auto_takes_eager_for_few_images_and_exports_for_many(backbone, machine)
     assert select.choose(backbone, n_missing=1).engine == "onnx"
     machine.packages = {}
     assert select.choose(backbone, n_missing=10_000).engine == "eager"
+
+
+def test_auto_takes_openvino_where_it_is_installed(backbone, machine):
+    machine.openvino = "2026.4.1"
+    few, many = (select.choose(backbone, n_missing=n) for n in (1, select.EXPORT_PAYS_FROM))
+    assert (few.engine, many.engine, many.device) == ("eager", "openvino", "cpu")
+    machine.exported = True
+    assert select.choose(backbone, n_missing=1).label == "openvino"
+
+
+@pytest.mark.parametrize("installed", [None, "2026.4.1"])
+@pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.parametrize("n_missing", [1, 100, 10_000, 10_000_000])
+def test_without_bfloat16_auto_never_takes_an_engine_slower_than_eager(
+    installed, exported, n_missing, backbone, machine
+):
+    """On any processor the float32 engines on the exported network are faster than eager."""
+    machine.openvino, machine.exported = installed, exported
+    choice = select.choose(backbone, n_missing=n_missing)
+    faster = "openvino" if installed else "onnx"
+    repaid = exported or n_missing >= select.EXPORT_PAYS_FROM
+    assert choice.engine == (faster if repaid else "eager")
+    # The emulated arithmetic of a file from elsewhere runs where it can run at all, and it is said.
+    other = select.choose(backbone.with_precision("bf16"), n_missing=n_missing)
+    assert other.engine == "eager"
+    assert "slowly" in other.reason
+
+
+def test_bfloat16_takes_openvino_on_a_processor_that_has_it(backbone, machine, monkeypatch):
+    machine.openvino = "2026.4.1"
+    monkeypatch.setattr(devices, "cpu_precisions", lambda: ("fp32", "bf16"))
+    choice = select.choose(backbone.with_precision("bf16"), n_missing=1)
+    assert choice.engine == "openvino"
+    assert "openvino, bf16" in choice.reason
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_an_engine_without_the_precision_is_refused(engine, backbone, machine):
+    machine.openvino = "2026.4.1"
+    with pytest.raises(
+        EngineError, match="computes in fp32 on cpu, and the features are bf16"
+    ) as e:
+        select.choose(backbone.with_precision("bf16"), engine=engine, n_missing=1)
+    assert "--precision fp32" in e.value.next
+
+
+def test_a_recorded_engine_that_is_not_here_gives_way(backbone, machine):
+    made = {"engine": "openvino", "device": "cpu", "batch_size": 4}
+    assert select.choose(backbone, n_missing=1, recorded=made).engine == "eager"
+    machine.openvino = "2026.4.1"
+    choice = select.choose(backbone, n_missing=1, recorded=made)
+    assert (choice.engine, choice.batch_size) == ("openvino", 4)
+    machine.openvino = None
+    with pytest.raises(EngineError, match="not installed") as caught:
+        select.choose(backbone, engine="openvino", n_missing=1)
+    assert "pip install openvino" in caught.value.next
+
+
+def test_openvino_stays_on_the_processor(backbone, machine):
+    machine.openvino, machine.gpu = "2026.4.1", True
+    assert select.choose(backbone, engine="openvino", n_missing=1).device == "cpu"
+    with pytest.raises(EngineError, match="runs on the processor"):
+        select.choose(backbone, engine="openvino", device="cuda", n_missing=1)
+
+
+def test_every_engine_is_listed_with_its_precisions(machine, monkeypatch):
+    assert select.engines_here("cpu") == [
+        ("eager", "fp32"),
+        ("eager", "bf16"),
+        ("compile", "fp32"),
+        ("compile", "bf16"),
+        ("onnx", "fp32"),
+    ]
+    machine.openvino = "2026.4.1"
+    monkeypatch.setattr(devices, "cpu_precisions", lambda: ("fp32", "bf16"))
+    assert select.engines_here("cpu")[-2:] == [("openvino", "fp32"), ("openvino", "bf16")]
+    assert ("onnx:tensorrt", "fp16") in select.engines_here("cuda:0")
+    assert not any(name == "openvino" for name, _ in select.engines_here("cuda:0"))
+
+
+def test_a_measured_batch_is_taken_and_one_is_measured_where_it_pays(
+    backbone, machine, monkeypatch
+):
+    machine.exported = True
+    few = select.choose(backbone, n_missing=tuning.PAYS_FROM - 1)
+    many = select.choose(backbone, n_missing=tuning.PAYS_FROM)
+    assert (few.open_batch, many.open_batch) == (False, True)
+    assert not select.choose(backbone, n_missing=10_000, engine="compile").open_batch
+    monkeypatch.setattr(tuning, "find", lambda backbone, choice: 16)
+    choice = select.choose(backbone, n_missing=10_000)
+    assert (choice.batch_size, choice.open_batch) == (16, False)
+    assert "batches of 16" in choice.reason
 
 
 def test_the_reason_names_engine_device_and_batch(backbone, machine):
@@ -323,7 +421,7 @@ def test_an_export_that_fails_is_told_and_replaced_only_where_auto_chose_it(back
     monkeypatch.setattr(onnx, "package_clash", lambda: None)
     reporter = Silent()
     chosen = select.choose(backbone, device="cpu", n_missing=100_000)
-    assert chosen.engine == "onnx"
+    assert chosen.engine == "openvino"
     engine, choice = select.start(chosen, backbone, reporter)
     assert (engine, choice.engine, choice.label) == ("eager", "eager", "eager")
     assert reporter.warnings == ["it cannot be exported; engine eager is used instead"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+
 import click
 
 from .._version import __version__
+from .bench import bench
 from .cache import cache
 from .compare import compare
 from .completion import completion
@@ -55,6 +60,7 @@ for _command in (
     backbones,
     layers,
     cache,
+    bench,
     completion,
 ):
     bottleneck.add_command(_command)
@@ -62,4 +68,22 @@ for _command in (
 
 def main() -> None:
     """Entry point of the command and of ``python -m bottleneck_probe``."""
-    bottleneck(prog_name="bottleneck")
+    try:
+        bottleneck(prog_name="bottleneck")
+    except SystemExit as leaving:
+        _leave_threads(leaving.code)
+        raise
+
+
+def _leave_threads(code: object) -> None:
+    """End the process at once where a decoder hangs or a batch that was dropped still runs.
+
+    An ordinary exit would wait for them, or take the libraries down that they are in.
+    """
+    crew = sys.modules.get(f"{__package__.rpartition('.')[0]}.extraction.crew")
+    if crew is None or not crew.left_running():
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a pipe that was closed at its other end
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

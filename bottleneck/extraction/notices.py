@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+import numpy as np
 
 from ..backbones.base import Backbone
 from ..reporter import Reporter
@@ -23,16 +23,18 @@ def tell_framing(backbone: Backbone, outcome: Outcome, reporter: Reporter) -> No
         Of a run; only images that were decoded in it are known.
     reporter : Reporter
     """
-    if outcome.outside and median(outcome.outside) >= _WORTH_TELLING:
+    outside = np.asarray(outcome.outside)
+    if len(outside) and np.median(outside) >= _WORTH_TELLING:
         reporter.note(
-            f"{median(outcome.outside):.0%} of the median image, and up to "
-            f"{max(outcome.outside):.0%}, lies outside the centre crop of "
-            f"{backbone.entry.name}; --framing whole or pad shows the network all of it"
+            f"{np.median(outside):.0%} of the median image, and up to {outside.max():.0%}, lies "
+            f"outside the centre crop of {backbone.entry.name}; --framing whole or pad shows the "
+            "network all of it"
         )
-    narrow = [share for share in outcome.narrow if share < _NARROW]
-    if narrow:
+    narrow = np.asarray(outcome.narrow)
+    narrow = narrow[narrow < _NARROW]
+    if len(narrow):
         reporter.warn(
             f"{len(narrow)} of {len(outcome.narrow)} images with more than 8 bits use less than "
-            f"{_NARROW:.0%} of their range (median {median(narrow):.1%}): nearly black to the "
+            f"{_NARROW:.0%} of their range (median {np.median(narrow):.1%}): nearly black to the "
             "network; --range bits:12 or LOW:HIGH spreads them"
         )

@@ -1,177 +1,41 @@
-"""From samples to keys and features: read, hash, decode and preprocess in threads, forward, store.
+"""From samples to keys and features: read, hash, decode and preprocess, forward and store, all at once.
 
 Every sample ends in exactly one of three ways for each backbone: its features were known, they were
 computed, or it is quarantined with a reason. A feature is stored under the key of the very bytes it was
 decoded from. However many backbones there are, an image is read and decoded once.
+
+Who does what: threads of `decoders` hand prepared samples to the thread that called `run`, which sorts
+them, in order, into the buffers of `batches`; threads there run the engine; one of `writer` stores.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..engines.base import Engine
-from ..images.decode import BadImage
-from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import Preprocessing, frames, outside
 from ..images.sample import Sample
 from ..reporter import Progress
+from .batches import Batches
+from .claims import rows_of
+from .contract import Interrupted, Lane, Outcome, Sink
+from .crew import Crew
+from .decoders import Decoders
+from .prepare import Framed, Prepared, Preparer, Remembered
+from .writer import Writer
 
+__all__ = ["Interrupted", "Lane", "Outcome", "Remembered", "Sink", "run"]
 
-class Sink(Protocol):
-    """Where computed features of one output go: shards on disk, or memory."""
-
-    def append(self, keys: np.ndarray, features: np.ndarray) -> object:
-        """Take features (m, views * d) float32 with their keys (m, 32) uint8."""
-
-
-class Lane(Protocol):
-    """One backbone on its way through the images."""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What its images go through."""
-
-    @property
-    def sinks(self) -> Sequence[Sink]:
-        """One for each output."""
-
-    def missing(self, key: bytes) -> tuple[int, ...]:
-        """Outputs, by their index, without a feature for this key. Safe from many threads."""
-
-    def start(self, outputs: tuple[int, ...]) -> Engine:
-        """An engine for these outputs; called once for each set of them that is met."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How every sample ended for one backbone, in the order of the samples.
-
-    Attributes
-    ----------
-    keys : ndarray of shape (n, 32), uint8
-        Zeros where a file could not be read.
-    reasons : dict of int to str
-        Samples without a feature, and why.
-    computed, reused : int
-        Images that went through the network now; rows whose features were known or are those of
-        equal bytes.
-    outside : list of float
-        Share of the area that the network does not see, for each image that was decoded.
-    narrow : list of float
-        Share of its range of values that an image of more than 8 bits a channel uses.
-    images_per_second : float or None
-        Of the network alone, after its first batch.
-    """
-
-    keys: np.ndarray
-    reasons: dict[int, str] = field(default_factory=dict)
-    computed: int = 0
-    reused: int = 0
-    outside: list[float] = field(default_factory=list)
-    narrow: list[float] = field(default_factory=list)
-    images_per_second: float | None = None
-
-
-@dataclass(slots=True)
-class _Framed:
-    """An image as one backbone will see it, or why it cannot."""
-
-    outputs: tuple[int, ...]
-    pixels: np.ndarray | None = None
-    outside: float = 0.0
-    range_used: float | None = None
-    reason: str | None = None
-
-
-@dataclass(slots=True)
-class _Prepared:
-    index: int
-    key: bytes | None = None
-    framed: dict[int, _Framed] = field(default_factory=dict)  # by lane
-    reason: str | None = None  # for all lanes
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during an extraction, after the finished rows were kept.
-
-    Parameters
-    ----------
-    kept, total : int
-        Samples whose outcome is kept, of how many.
-    """
-
-    def __init__(self, kept: int, total: int) -> None:
-        super().__init__(f"kept {kept} of {total}; run again to go on")
-        self.kept = kept
-        self.total = total
-        self.counts = {"seen": total, "kept": kept}
-
-
-class Preparer:
-    """Reads, hashes and, where a feature is missing, decodes one sample. Safe from many threads.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-    lanes : sequence of Lane
-    """
-
-    def __init__(self, samples: Sequence[Sample], lanes: Sequence[Lane]) -> None:
-        self._samples = samples
-        self._lanes = lanes
-        self._claimed: set[bytes] = set()
-        self._lock = Lock()
-
-    def __call__(self, index: int) -> _Prepared:
-        """Never raises for a bad image: the reason is the result."""
-        sample = self._samples[index]
-        if sample.fault:
-            return _Prepared(index, reason=sample.fault)
-        try:
-            content = payload(sample.source)
-            key = key_of(content)
-        except BadImage as bad:
-            return _Prepared(index, reason=str(bad))
-        prepared = _Prepared(index, key)
-        missing = {i: lane.missing(key) for i, lane in enumerate(self._lanes)}
-        if any(missing.values()) and self._claim(key):
-            decoded: dict[str, Any] = {}  # one image for each range of values that is asked for
-            for i, outputs in missing.items():
-                if outputs:
-                    prepared.framed[i] = _frame(
-                        content, decoded, self._lanes[i].preprocessing, outputs
-                    )
-        return prepared
-
-    def _claim(self, key: bytes) -> bool:
-        """True for the first sample of these bytes: equal bytes are computed once."""
-        with self._lock:
-            if key in self._claimed:
-                return False
-            self._claimed.add(key)
-            return True
-
-
-def _frame(
-    content: bytes | np.ndarray, decoded: dict[str, Any], p: Preprocessing, outputs: tuple[int, ...]
-) -> _Framed:
-    try:
-        if p.range not in decoded:
-            decoded[p.range] = to_image(content, range=p.range)
-        image = decoded[p.range]
-        return _Framed(
-            outputs, frames(image, p), outside(image.size, p), image.info.get("range_used")
-        )
-    except BadImage as bad:
-        return _Framed(outputs, reason=str(bad))
+# Pixels that may lie ready before the networks want them. 222 views of 224x224: what one core decodes
+# while another one loads an engine; and one slow image does not keep the other decoders waiting.
+WINDOW_BYTES = 32 << 20
+# After an error, what the batches that were begun have cost is worth so much waiting.
+_BEGUN_S = 5.0
+# After Ctrl-C, so long for the features that are computed already and only wait for the disk.
+_HURRY_S = 0.3
+# A bar need not hear of each image.
+_TELL_S = 0.05
 
 
 def run(
@@ -179,9 +43,10 @@ def run(
     *,
     lanes: Sequence[Lane],
     workers: int,
-    window: int,
     progress: Progress,
+    window: int | None = None,
     on_bad: Callable[[Sample, str], None] | None = None,
+    remembered: Callable[[int], Remembered | None] | None = None,
 ) -> list[Outcome]:
     """Give every sample its key, and every missing key its features.
 
@@ -189,14 +54,20 @@ def run(
     ----------
     samples : sequence of Sample
     lanes : sequence of Lane
-        Their sinks receive the new features; an engine is started only if one is missing.
+        Their sinks receive the new features, from one thread and in the order of the samples; an
+        engine is started only if a feature is missing.
     workers : int
-        Threads that read and decode. Pillow and BLAKE3 release the interpreter's lock.
-    window : int
-        Samples in flight at the most: memory does not grow with their number.
+        Threads that read and decode; what they call releases the interpreter's lock.
     progress : Progress
+        Advanced by the calling thread.
+    window : int, optional
+        Samples in flight at the most, before they are in a batch: memory does not grow with their
+        number. By default as many as `WINDOW_BYTES` hold.
     on_bad : callable, optional
         Hears of each sample that is quarantined as it happens; may raise to stop.
+    remembered : callable, optional
+        Index of a sample to what is known of its file, if that is unchanged. Then it is read only if
+        a lane lacks a feature for its key. Called by the calling thread, once for each sample.
 
     Returns
     -------
@@ -206,155 +77,172 @@ def run(
     Raises
     ------
     Interrupted
-        On Ctrl-C. What was finished is in the sinks; the batch in flight is dropped.
+        On Ctrl-C. What was finished is in the sinks; the batches in flight are dropped.
+    InputError
+        If a thread that reads dies of something that is no reason to quarantine an image.
     """
-    keys = np.zeros((len(samples), 32), np.uint8)
-    outcomes = [Outcome(keys) for _ in lanes]
-    batchers = [_Batcher(lane) for lane in lanes]
-    bad: list[dict[bytes, str]] = [{} for _ in lanes]  # equal bytes fail alike
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="bottleneck-decode")
-    done = 0
-    under_way: bytes | None = None  # the image that is being sorted in, not yet counted as done
-
-    def quarantine(index: int, lane: int, reason: str) -> None:
-        told = any(index in outcome.reasons for outcome in outcomes)
-        outcomes[lane].reasons[index] = reason
-        if on_bad and not told:
-            on_bad(samples[index], reason)
-
+    work = _Run(samples, lanes, workers, window or _window(lanes, workers), on_bad, remembered)
     try:
-        for prepared in _in_order(pool, Preparer(samples, lanes), len(samples), window):
-            index, key = prepared.index, prepared.key
-            under_way = key
-            if key is not None:
-                keys[index] = np.frombuffer(key, np.uint8)
-            if prepared.reason is not None:
-                for i in range(len(lanes)):
-                    quarantine(index, i, prepared.reason)
-            for i, framed in prepared.framed.items():
-                assert key is not None
-                if framed.range_used is not None:
-                    outcomes[i].narrow.append(framed.range_used)
-                if framed.pixels is None:
-                    reason = framed.reason or ""
-                    bad[i][key] = reason
-                    quarantine(index, i, reason)
-                else:
-                    outcomes[i].outside.append(framed.outside)
-                    batchers[i].add(key, framed.pixels, framed.outputs)
-            under_way = None
-            done += 1
-            progress.advance()
-        for batcher in batchers:
-            batcher.flush()
+        work.through(progress)
     except KeyboardInterrupt:
-        waiting = max(batcher.waiting(besides=under_way) for batcher in batchers)
-        raise Interrupted(done - waiting, len(samples)) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    for i, outcome in enumerate(outcomes):
-        for index in range(len(samples)) if bad[i] else ():
+        _stop(work, drop=True)
+        raise Interrupted(work.kept(), len(samples)) from None
+    except BaseException:
+        _stop(work, drop=False)
+        raise
+    return work.outcomes
+
+
+def _stop(work: _Run, *, drop: bool) -> None:
+    while True:
+        try:
+            return work.stop(drop=drop)
+        except KeyboardInterrupt:
+            # A further Ctrl-C: do not wait for batches, but leave no sink in use.
+            drop = True
+
+
+def _window(lanes: Sequence[Lane], workers: int) -> int:
+    sizes = [lane.preprocessing for lane in lanes]
+    bytes_ = sum(3 * p.views * p.crop[0] * p.crop[1] for p in sizes)
+    return min(1024, workers + max(2, WINDOW_BYTES // max(1, bytes_)))
+
+
+class _Run:
+    """What the calling thread keeps of one run."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        lanes: Sequence[Lane],
+        workers: int,
+        window: int,
+        on_bad: Callable[[Sample, str], None] | None,
+        remembered: Callable[[int], Remembered | None] | None,
+    ) -> None:
+        n = len(samples)
+        self._keys = np.zeros((n, 32), np.uint8)
+        statuses = np.full((n, 4), -1, np.int64)
+        self.outcomes = [Outcome(self._keys, statuses) for _ in lanes]
+        self._samples = samples
+        self._lanes = lanes
+        self._on_bad = on_bad
+        self._preparer = Preparer(samples, lanes, self._keys, statuses, remembered)
+        self._unsettled = self._preparer.unsettled
+        self._batches: list[dict[tuple[int, ...], Batches]] = [{} for _ in lanes]
+        self._bad: list[dict[bytes, str]] = [{} for _ in lanes]  # equal bytes fail alike
+        self._words: dict[str, str] = {}  # each reason once: a million files may lack for the same
+        self._done = 0
+        self._writer: Writer | None = None
+        self._crew = Crew()
+        self._decoders = Decoders(
+            self._preparer,
+            n,
+            workers=workers,
+            window=window,
+            crew=self._crew,
+            name_of=lambda index: samples[index].path,
+        )
+
+    def through(self, progress: Progress) -> None:
+        """Take all samples through, and settle the outcomes."""
+        told, told_s = 0, time.monotonic()
+        for _ in range(len(self._samples)):
+            prepared = self._decoders.next()
+            self._crew.check()
+            self._sort_in(prepared)
+            self._done += 1
+            if time.monotonic() - told_s >= _TELL_S:
+                progress.advance(self._done - told)
+                told, told_s = self._done, time.monotonic()
+        if self._done > told:
+            progress.advance(self._done - told)
+        for batches in self._all_batches():
+            batches.flush()
+        if self._writer is not None:
+            self._writer.close()
+        self._crew.join()
+        self._settle()
+
+    def _sort_in(self, prepared: Prepared) -> None:
+        index, key = prepared.index, prepared.key
+        if prepared.reason is not None:
+            for i in range(len(self._lanes)):
+                self._quarantine(index, i, prepared.reason)
+        for i, framed in prepared.framed.items():
+            assert key is not None
+            outcome = self.outcomes[i]
+            if framed.range_used is not None:
+                outcome.narrow.append(framed.range_used)
+            if framed.pixels is None:
+                self._bad[i][key] = framed.reason or ""
+                self._quarantine(index, i, framed.reason or "")
+                self._unsettled[i].discard(key)
+            else:
+                outcome.outside.append(framed.outside)
+                self._batches_of(i, framed).add(key, framed.pixels)
+
+    def _batches_of(self, lane: int, framed: Framed) -> Batches:
+        """Those of the outputs that the image lacks: nearly always all."""
+        if framed.outputs not in self._batches[lane]:
+            if self._writer is None:
+                self._writer = Writer(self._crew)
+            self._batches[lane][framed.outputs] = Batches(
+                self._lanes[lane],
+                framed.outputs,
+                crew=self._crew,
+                writer=self._writer,
+                settle=self._unsettled[lane].difference_update,
+                idle=self._decoders.watch,
+            )
+        return self._batches[lane][framed.outputs]
+
+    def _all_batches(self) -> list[Batches]:
+        return [batches for each in self._batches for batches in each.values()]
+
+    def _quarantine(self, index: int, lane: int, reason: str) -> None:
+        told = any(index in outcome.reasons for outcome in self.outcomes)
+        self.outcomes[lane].reasons[index] = self._words.setdefault(reason, reason)
+        if self._on_bad and not told:
+            self._on_bad(self._samples[index], reason)
+
+    def _settle(self) -> None:
+        for i, outcome in enumerate(self.outcomes):
             # Whichever thread came first decoded for all samples of these bytes.
-            again = bad[i].get(keys[index].tobytes())
-            if again is not None and index not in outcome.reasons:
-                quarantine(index, i, again)
-        outcome.computed = batchers[i].computed
-        outcome.reused = len(samples) - outcome.computed - len(outcome.reasons)
-        outcome.images_per_second = batchers[i].images_per_second
-    return outcomes
+            for index in rows_of(self._keys, self._bad[i]):
+                if index not in outcome.reasons:
+                    self._quarantine(index, i, self._bad[i][self._keys[index].tobytes()])
+            timed = [each.timed for each in self._batches[i].values()]
+            seconds = sum(taken for _, taken in timed)
+            outcome.computed = sum(each.computed for each in self._batches[i].values())
+            outcome.reused = len(self._samples) - outcome.computed - len(outcome.reasons)
+            if seconds > 0:
+                outcome.images_per_second = sum(images for images, _ in timed) / seconds
 
+    def stop(self, *, drop: bool) -> None:
+        """Begin nothing more; on return no sink is in use, and none will be used.
 
-def _in_order(
-    pool: ThreadPoolExecutor, prepare: Preparer, n: int, window: int
-) -> Iterator[_Prepared]:
-    """Results in the order of the samples, with a bounded number under way."""
-    futures: deque[Future[_Prepared]] = deque()
-    for index in range(n):
-        futures.append(pool.submit(prepare, index))
-        if len(futures) >= window:
-            yield futures.popleft().result()
-    while futures:
-        yield futures.popleft().result()
+        Parameters
+        ----------
+        drop : bool
+            Do not wait for the batches that were begun, which may take seconds.
+        """
+        self._crew.stopping = True
+        self._crew.dropping = drop
+        self._decoders.dismiss()
+        for batches in self._all_batches():
+            batches.dismiss()
+        for batches in () if drop else self._all_batches():
+            batches.join(_BEGUN_S)
+        self._crew.dropping = True
+        if self._writer is not None:
+            self._writer.close(_HURRY_S if drop else _BEGUN_S)
 
-
-class _Batcher:
-    """One lane's images, sorted by which of its outputs they lack: usually all of them."""
-
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
-        self._queues: dict[tuple[int, ...], _Queue] = {}
-
-    def add(self, key: bytes, pixels: np.ndarray, outputs: tuple[int, ...]) -> None:
-        if outputs not in self._queues:
-            self._queues[outputs] = _Queue(self._lane, outputs)
-        self._queues[outputs].add(key, pixels)
-
-    def flush(self) -> None:
-        for queue in self._queues.values():
-            queue.flush()
-
-    def waiting(self, besides: bytes | None) -> int:
-        """Images taken in whose features are not in the sinks yet, one of them left out."""
-        return sum(key != besides for queue in self._queues.values() for key in queue.keys)
-
-    @property
-    def computed(self) -> int:
-        return sum(queue.computed for queue in self._queues.values())
-
-    @property
-    def images_per_second(self) -> float | None:
-        timed = [queue for queue in self._queues.values() if queue.timed]
-        seconds = sum(queue.seconds for queue in timed)
-        return sum(queue.timed for queue in timed) / seconds if seconds > 0 else None
-
-
-class _Queue:
-    """Collects views into batches of the engine's size; hands on images whose views are complete."""
-
-    def __init__(self, lane: Lane, outputs: tuple[int, ...]) -> None:
-        self._lane = lane
-        self._outputs = outputs
-        self._sinks = [lane.sinks[i] for i in outputs]
-        self._views = lane.preprocessing.views
-        self._engine: Engine | None = None
-        self._pixels: deque[np.ndarray] = deque()
-        self._rows: list[list[np.ndarray]] = [[] for _ in outputs]
-        self.keys: deque[bytes] = deque()
-        self.computed = 0
-        self.seconds = 0.0
-        self.timed = 0  # images in `seconds`
-
-    def add(self, key: bytes, pixels: np.ndarray) -> None:
-        # First: an interrupt while the engine starts must not count this image as kept.
-        self.keys.append(key)
-        self._pixels.extend(pixels)
-        if self._engine is None:
-            self._engine = self._lane.start(self._outputs)
-        while len(self._pixels) >= self._engine.batch_size:
-            self._forward(self._engine, self._engine.batch_size)
-
-    def flush(self) -> None:
-        if self._pixels and self._engine is not None:
-            self._forward(self._engine, len(self._pixels))
-
-    def _forward(self, engine: Engine, count: int) -> None:
-        started = time.perf_counter()
-        features = engine.run(np.stack([self._pixels[i] for i in range(count)]))
-        if self.computed and count == engine.batch_size:  # the first batch also plans memory
-            self.seconds += time.perf_counter() - started
-            self.timed += count // self._views
-        for _ in range(count):
-            self._pixels.popleft()
-        for rows, new in zip(self._rows, features, strict=True):
-            rows.extend(new)
-        whole = len(self._rows[0]) // self._views
-        if not whole:
-            return
-        taken = [self.keys.popleft() for _ in range(whole)]
-        # From here on they count as kept: a sink takes rows at once, and sealing them, which takes
-        # long and may be interrupted, is done again by whoever catches the interrupt.
-        self.computed += whole
-        keys = np.frombuffer(b"".join(taken), np.uint8).reshape(-1, 32)
-        for sink, rows in zip(self._sinks, self._rows, strict=True):
-            sink.append(keys, np.stack(rows[: whole * self._views]).reshape(whole, -1))
-            del rows[: whole * self._views]
+    def kept(self) -> int:
+        """Samples sorted in whose outcome stands: stored, or quarantined before any that is not stored."""
+        keys = self._keys[: self._done]
+        pending = rows_of(keys, set().union(*map(set, self._unsettled)))
+        first = pending[0] if pending else self._done
+        bad: set[int] = set().union(*(outcome.reasons for outcome in self.outcomes))
+        late = sum(first <= index < self._done for index in bad.difference(pending))
+        return self._done - len(pending) - late

@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 
 
-def _load() -> ModuleType:
-    name = "bottleneck_test_stub"
+def _load(stem: str = "stub") -> ModuleType:
+    name = f"bottleneck_test_{stem}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("stub.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{stem}.py"))
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -22,6 +22,12 @@ def _load() -> ModuleType:
 def stub() -> ModuleType:
     """The module `stub.py`."""
     return _load()
+
+
+@pytest.fixture(scope="session")
+def lanes() -> ModuleType:
+    """The module `lanes.py`: engines, sinks and lanes for tests of the pipeline alone."""
+    return _load("lanes")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ Loaded by path from tests, and run as a program by tests that kill or interrupt 
 import hashlib
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,8 @@ def main():
     delay_s, seal_after_s = float(sys.argv[1]), float(sys.argv[2])
     calls = install(setattr, dict.__setitem__)
     calls.delay_s = delay_s
+    calls.cuts = deque(maxlen=1)  # else a run over many images would measure the stub's memory
+    devices.cpu_precisions = lambda: ("fp32",)  # as `conftest.py` has it for the tests themselves
     shards.SEAL_AFTER_S = seal_after_s
     from bottleneck_probe.cli.main import main as command
 

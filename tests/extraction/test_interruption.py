@@ -138,6 +138,14 @@ def child(stub, delay_s, seal_after_s, *arguments):
     return process
 
 
+def wait_for_a_shard(output):
+    """Until the first rows are sealed, or for 30 s."""
+    parts = output.with_name(output.name + ".parts")
+    deadline = time.monotonic() + 30
+    while not list(parts.glob("*.h5")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
@@ -149,14 +157,17 @@ def test_a_run_killed_at_any_instant_leaves_a_whole_file_or_none(
     whole = unbroken(root, 2)
     rng = np.random.default_rng(0)
     resumed = 0
-    # One run takes about 20 x 20 ms beside its start and end; some instants lie after its end.
+    # One run takes about 20 x 20 ms beside its start and end; some instants lie after its end. Half
+    # of them count from the first shard, so that a busy machine meets the middle of a run as well.
     for number, instant in enumerate(rng.uniform(0.02, 0.9, 8)):
         output = tmp_path / f"k{number}" / "x.h5"
         process = child(
             stub, 0.02, 0.01, "extract", root, "-o", output, "--backbone", "stub",
             "--batch-size", "2", "--engine", "eager", "--quiet",
         )  # fmt: skip
-        time.sleep(instant)
+        if number % 2:
+            wait_for_a_shard(output)
+        time.sleep(instant / 3 if number % 2 else instant)
         process.kill()
         process.communicate()
         if output.exists():
@@ -180,10 +191,7 @@ def test_a_signal_ends_the_command_in_order(name, stub, calls, photos, tmp_path)
         stub, 0.2, 0.05, "extract", root, "-o", output, "--backbone", "stub",
         "--batch-size", "2", "--engine", "eager",
     )  # fmt: skip
-    parts = tmp_path / "x.h5.parts"
-    deadline = time.monotonic() + 30
-    while not (parts.is_dir() and list(parts.glob("*.h5"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_a_shard(output)
     process.send_signal(getattr(signal, name))
     started = time.monotonic()
     out, err = process.communicate(timeout=20)

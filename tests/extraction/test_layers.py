@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from bottleneck_probe.cache import shards
-from bottleneck_probe.extraction import pipeline
+from bottleneck_probe.extraction import pipeline, prepare
 from bottleneck_probe.extraction.api import find_images, run, run_all
 from bottleneck_probe.reporter import Silent
 from PIL import Image
@@ -199,10 +199,8 @@ def test_what_one_layer_has_sealed_and_the_other_lost_is_computed_for_the_other(
 
 def test_several_backbones_decode_each_image_once(stub, calls, photos, tmp_path, monkeypatch):
     decoded = []
-    real = pipeline.to_image
-    monkeypatch.setattr(
-        pipeline, "to_image", lambda content, **how: decoded.append(1) or real(content, **how)
-    )
+    real = prepare.decoded
+    monkeypatch.setattr(prepare, "decoded", lambda *args: decoded.append(1) or real(*args))
     root = photos(7)
     one, two = run_all(
         find_images(root), output=tmp_path / "both", reporter=Silent(), backbone=["stub", "other"]

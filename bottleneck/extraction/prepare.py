@@ -1,0 +1,178 @@
+"""One sample on its way to the network: recalled or read and hashed, decoded where a feature is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+
+from ..images.decode import BadImage
+from ..images.payload import Pixels, fetch, key_of
+from ..images.preprocess import Preprocessing, decoded, frames, outside
+from ..images.sample import Sample
+from .claims import Claims
+from .contract import Lane, as_row
+
+Status = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier run found in a file that is unchanged since.
+
+    Attributes
+    ----------
+    key : bytes of length 32
+        Zeros where the file could not be read.
+    reason : str or None
+        Why it is quarantined.
+    status : tuple of int or None
+        Size, mtime_ns, ctime_ns and inode, for the next record.
+    """
+
+    key: bytes
+    reason: str | None = None
+    status: Status | None = None
+
+
+@dataclass(slots=True)
+class Framed:
+    """An image as one backbone will see it, or why it cannot."""
+
+    outputs: tuple[int, ...]
+    pixels: np.ndarray | None = None  # (views, h, w, 3) uint8
+    outside: float = 0.0
+    range_used: float | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A sample after reading, and after decoding where that is needed."""
+
+    index: int
+    key: bytes | None = None
+    reason: str | None = None  # for all lanes
+    missing: dict[int, tuple[int, ...]] = field(default_factory=dict)  # outputs to compute, by lane
+    content: bytes | np.ndarray | None = None  # until it is decoded
+    framed: dict[int, Framed] = field(default_factory=dict)  # by lane
+
+    def given_up(self, reason: str) -> Prepared:
+        """The same sample, quarantined while somebody still decodes it."""
+        framed = {i: Framed(outputs, reason=reason) for i, outputs in self.missing.items()}
+        return Prepared(self.index, self.key, framed=framed)
+
+
+class Preparer:
+    """Reads, hashes and decodes samples, one at a time in each of many threads.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    lanes : sequence of Lane
+    keys : ndarray of shape (n, 32), uint8
+        Filled in as they become known.
+    statuses : ndarray of shape (n, 4), int64
+        Likewise.
+    remembered : callable, optional
+        Index of a sample to what is known of its unchanged file, or None.
+
+    Attributes
+    ----------
+    unsettled : list of set of bytes
+        For each lane the keys that are being computed; whoever stores or quarantines one takes it out.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        lanes: Sequence[Lane],
+        keys: np.ndarray,
+        statuses: np.ndarray,
+        remembered: Callable[[int], Remembered | None] | None = None,
+    ) -> None:
+        self._samples = samples
+        self._lanes = lanes
+        self._keys = keys.reshape(-1).data
+        self._statuses = statuses
+        self._remembered = remembered
+        self._claims = Claims(keys)
+        self._lock = Lock()
+        self.unsettled: list[set[bytes]] = [set() for _ in lanes]
+
+    def recall(self, index: int) -> Prepared | None:
+        """The sample if nothing has to be read for it; quick, for the thread that hands out work."""
+        known = self._remembered(index) if self._remembered is not None else None
+        if known is None:
+            return None
+        if known.reason is None and any(lane.missing(known.key) for lane in self._lanes):
+            return None
+        self._note(index, known.key, known.status)
+        return Prepared(index, known.key, known.reason)
+
+    def read(self, index: int) -> Prepared:
+        """Read and hash; `missing` of the result says whether it is to be decoded.
+
+        Never raises for a bad image: the reason is the result.
+        """
+        sample = self._samples[index]
+        if sample.fault:
+            return Prepared(index, reason=sample.fault)
+        try:
+            fetched = fetch(sample.source)
+            key = key_of(fetched.content)
+        except BadImage as bad:
+            return Prepared(index, reason=str(bad))
+        self._note(index, key, fetched.status)
+        prepared = Prepared(index, key)
+        missing = {}
+        for i, lane in enumerate(self._lanes):
+            if outputs := lane.missing(key):
+                missing[i] = outputs
+        if missing and self._claim(index, key, missing):
+            prepared.missing, prepared.content = missing, fetched.content
+        return prepared
+
+    def _claim(self, index: int, key: bytes, lanes: Iterable[int]) -> bool:
+        """Whether this sample is the first of its bytes: they are computed once, for all lanes."""
+        with self._lock:
+            first = self._claims.claim(index)
+            if first:
+                # Under the same lock: who finds the key claimed must also find it unsettled.
+                for i in lanes:
+                    self.unsettled[i].add(key)
+        return first
+
+    def _note(self, index: int, key: bytes, status: Status | None) -> None:
+        self._keys[32 * index : 32 * index + 32] = key
+        if status is not None:
+            self._statuses[index] = as_row(status)
+
+    def decode(self, prepared: Prepared) -> None:
+        """Fill in what each lane that misses a feature will see of the image."""
+        content, prepared.content = prepared.content, None
+        assert content is not None
+        images: dict[Hashable, Pixels] = {}  # one for each way of decoding that is asked for
+        for i, outputs in prepared.missing.items():
+            prepared.framed[i] = _frame(content, images, self._lanes[i].preprocessing, outputs)
+
+
+def _frame(
+    content: bytes | np.ndarray,
+    images: dict[Hashable, Pixels],
+    p: Preprocessing,
+    outputs: tuple[int, ...],
+) -> Framed:
+    # Scaled decoding depends on what the image is resized to.
+    way = p.range if p.decode == "full" else p
+    try:
+        if way not in images:
+            images[way] = decoded(content, p)
+        image = images[way]
+        height, width = image.array.shape[:2]
+        unseen = outside((width, height), p)
+        return Framed(outputs, frames(image.array, p), unseen, image.range_used)
+    except BadImage as bad:
+        return Framed(outputs, reason=str(bad))

@@ -1,0 +1,329 @@
+"""Decoders that hang, and Ctrl-C: nothing is ever waited for that does not come."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import bottleneck_probe as bp
+import pytest
+from bottleneck_probe.extraction import patience, pipeline, prepare
+from bottleneck_probe.extraction.patience import Patience
+from bottleneck_probe.extraction.pipeline import Interrupted
+from bottleneck_probe.images.payload import key_of
+from bottleneck_probe.images.sample import Sample
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and clocks of POSIX")
+
+
+@pytest.fixture
+def run(lanes):
+    def go(samples, lane, **options):
+        options = {"workers": 2, "progress": lanes.Bar(), **options}
+        return pipeline.run(samples, lanes=[lane], **options)[0]
+
+    return go
+
+
+@pytest.fixture
+def hung(monkeypatch):
+    """Makes some images hang until the test is over; `spin` lets them use a processor."""
+    release = threading.Event()
+
+    def make(sources, *, spin=False, after_s=None):
+        real = prepare.decoded
+        wanted = {key_of(source) for source in sources}
+
+        def decoded(content, p):
+            if key_of(content) in wanted:
+                until = time.perf_counter() + (60 if after_s is None else after_s)
+                while not release.is_set() and time.perf_counter() < until:
+                    if not spin:
+                        release.wait(0.05)
+            return real(content, p)
+
+        monkeypatch.setattr(prepare, "decoded", decoded)
+        return release
+
+    yield make
+    release.set()
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_an_image_that_hangs_the_decoder_is_quarantined_and_the_rest_goes_on(
+    lanes, run, hung, monkeypatch, spin
+):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.4)
+    samples = lanes.in_memory([*range(20), 4])  # the last has the same bytes as one that hangs
+    hung([samples[4].source, samples[11].source], spin=spin)
+    lane = lanes.FakeLane()
+    heard = []
+    started = time.monotonic()
+    outcome = run(samples, lane, window=6, on_bad=lambda sample, reason: heard.append(sample.path))
+    assert time.monotonic() - started < 6
+    assert outcome.reasons == dict.fromkeys((4, 11, 20), "decoding took over 0.4 s")
+    assert sorted(heard) == ["00004", "00011", "00020"]
+    assert outcome.computed == 18
+    assert outcome.keys[4].tobytes() == key_of(samples[4].source)
+    assert len(lane.sinks[0].keys) == 18
+
+
+def test_a_decoder_that_comes_to_an_end_too_late_changes_nothing(lanes, run, hung, monkeypatch):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.3)
+    samples = lanes.in_memory(range(30))
+    release = hung([samples[3].source])
+    lane = lanes.FakeLane(lanes.Network(4, delay_s=0.05))
+    # Set free as soon as it was given up, while the run goes on.
+    outcome = run(samples, lane, window=4, on_bad=lambda sample, reason: release.set())
+    assert list(outcome.reasons) == [3]
+    assert (outcome.computed, len(lane.sinks[0].keys)) == (29, 29)
+    assert key_of(samples[3].source) not in lane.sinks[0].keys
+
+
+def test_more_images_may_hang_than_there_are_threads(lanes, run, hung, monkeypatch):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.2)
+    samples = lanes.in_memory(range(8))
+    hung([sample.source for sample in samples[:5]])
+    outcome = run(samples, lanes.FakeLane(), workers=1)
+    assert sorted(outcome.reasons) == [0, 1, 2, 3, 4]
+    assert outcome.computed == 3
+
+
+class Clock:
+    """A thread's computing time that a test sets."""
+
+    def __init__(self, monkeypatch):
+        self.computed_s = 0.0
+        monkeypatch.setattr(patience.time, "pthread_getcpuclockid", lambda ident: 7, raising=False)
+        monkeypatch.setattr(
+            patience.time, "clock_gettime", lambda clock: self.computed_s, raising=False
+        )
+
+
+@pytest.mark.parametrize(
+    ("computing", "others_advance", "limit_s"),
+    [
+        (1.0, False, 10),  # a core of its own: 10 s
+        (1.0, True, 10),
+        (0.25, True, 40),  # a quarter of a core: its 10 s take 40 s on the clock
+        (0.05, True, 60),  # however busy the machine: at most a minute
+        (0.0, False, 10),  # sleeps, and nobody else does anything it could wait for
+        (0.0, True, 60),  # perhaps waits for somebody who compiles
+    ],
+)
+def test_what_counts_is_computing_time(monkeypatch, computing, others_advance, limit_s):
+    clock = Clock(monkeypatch)
+    clock.computed_s = 100.0  # of earlier images
+    mine = Patience()
+    mine.begin("an image")
+    assert mine.look(0.1) == "an image"
+    waited = 0.0
+    while not mine.is_over(0.1, others_advance):
+        clock.computed_s += 0.1 * computing
+        waited += 0.1
+        assert mine.look(0.1) == "an image"
+    assert waited == pytest.approx(limit_s, abs=0.25)
+
+
+def test_each_image_has_its_own_time(monkeypatch):
+    clock = Clock(monkeypatch)
+    mine = Patience()
+    for name in "abc":
+        mine.begin(name)
+        for _ in range(80):
+            assert mine.look(0.1) == name
+            assert not mine.is_over(0.1, False)
+            clock.computed_s += 0.1
+        mine.end()
+    assert mine.look(0.1) is None
+
+
+def test_where_computing_time_cannot_be_told_the_clock_counts_three_times(monkeypatch):
+    monkeypatch.delattr(patience.time, "pthread_getcpuclockid", raising=False)
+    mine = Patience()
+    mine.begin("an image")
+    looks = 0
+    while mine.look(0.1) and not mine.is_over(0.1, False):
+        looks += 1
+    assert looks == pytest.approx(300, abs=2)
+
+
+def test_a_suspended_program_is_not_charged_for_it(lanes, run, hung, monkeypatch):
+    """A laptop's lid: the clock jumps by an hour while an image is decoded."""
+    from bottleneck_probe.extraction import decoders
+
+    samples = lanes.in_memory(range(4))
+    hung([samples[1].source], after_s=0.5)
+    asleep = threading.Timer(0.2, lambda: monkeypatch.setattr(decoders.time, "monotonic", later))
+    now = time.monotonic
+
+    def later():
+        return now() + 3600
+
+    asleep.start()
+    outcome = run(samples, lanes.FakeLane())
+    asleep.join()
+    assert outcome.reasons == {}
+
+
+def interrupt_after(seconds):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+@posix
+@pytest.mark.parametrize("streams", [1, 2])
+def test_ctrl_c_does_not_wait_for_a_forward_and_what_comes_late_is_dropped(lanes, run, streams):
+    """The network is in the middle of a batch that takes seconds."""
+    network = lanes.Network(4, streams=streams)
+    network.on_call = lambda number: time.sleep(1.5) if number > 3 else None
+    lane = lanes.FakeLane(network)
+    samples = lanes.in_memory(range(400))
+    interrupt_after(0.4)
+    started = time.monotonic()
+    with pytest.raises(Interrupted) as caught:
+        run(samples, lane)
+    assert time.monotonic() - started < 1.4
+    stored = list(lane.sinks[0].keys)
+    assert caught.value.kept == len(stored) == 12
+    assert caught.value.total == 400
+    assert stored == [key_of(sample.source) for sample in samples[:12]]
+    begun = len(network.calls)
+    time.sleep(1.6)
+    assert lane.sinks[0].keys == stored
+    assert len(network.calls) == begun
+
+
+@posix
+@pytest.mark.parametrize("spin", [False, True])
+def test_ctrl_c_does_not_wait_for_a_decoder(lanes, run, hung, spin):
+    samples = lanes.in_memory(range(40))
+    hung([samples[9].source], spin=spin)
+    lane = lanes.FakeLane()
+    interrupt_after(0.4)
+    started = time.monotonic()
+    with pytest.raises(Interrupted) as caught:
+        run(samples, lane)
+    assert time.monotonic() - started < 1.4
+    assert caught.value.kept == len(lane.sinks[0].keys) == 8
+
+
+@posix
+def test_ctrl_c_while_the_engine_starts_keeps_nothing(lanes, run):
+    lane = lanes.FakeLane()
+    lane.start = lambda outputs: time.sleep(30)
+    interrupt_after(0.3)
+    started = time.monotonic()
+    with pytest.raises(Interrupted, match="kept 0 of 9"):
+        run(lanes.in_memory(range(9)), lane)
+    assert time.monotonic() - started < 1.3
+
+
+@posix
+def test_a_second_ctrl_c_does_not_leave_a_sink_in_use(lanes, run):
+    """Who catches the interrupt seals the sinks: the thread that writes has to be out of them."""
+    inside = []
+
+    class Slow(lanes.MemorySink):
+        def append(self, keys, features):
+            inside.append(1)
+            time.sleep(0.6)
+            super().append(keys, features)
+            inside.pop()
+
+    lane = lanes.FakeLane(sinks=[Slow()])
+    interrupt_after(0.3)
+    second = interrupt_after(0.45)
+    started = time.monotonic()
+    with pytest.raises(Interrupted) as caught:
+        run(lanes.in_memory(range(100)), lane)
+    assert time.monotonic() - started < 0.3 + 1.2  # not all that waits for the disk
+    assert not inside
+    assert not second.is_alive()
+    kept = list(lane.sinks[0].keys)
+    assert caught.value.kept == len(kept) >= 4
+    time.sleep(0.8)
+    assert lane.sinks[0].keys == kept
+
+
+@posix
+def test_equal_bytes_count_as_kept_only_when_their_feature_is(lanes, run):
+    """Also those that were seen before the image whose pixels went to the network."""
+    network = lanes.Network(4)
+    network.on_call = lambda number: time.sleep(1.0) if number > 1 else None
+    lane = lanes.FakeLane(network, known=[key_of(lanes.pixels_of(50))])
+    # Batch 1 is 0 to 3. Then two copies of what is stored, two of what is not, one that is known.
+    samples = lanes.in_memory([0, 1, 2, 3, 0, 1, 4, 4, 5, 50])
+    samples.insert(2, Sample("torn early", b"no image"))
+    samples.insert(9, Sample("torn late", b"no image either"))
+    samples += lanes.in_memory(range(100, 140))
+    interrupt_after(0.3)
+    with pytest.raises(Interrupted) as caught:
+        run(samples, lane)
+    # 4 stored, 2 copies of them, the early torn one, and the known one.
+    assert caught.value.kept == 8
+    assert len(lane.sinks[0].keys) == 4
+
+
+def test_an_interrupt_in_another_thread_is_one(lanes, run):
+    def interrupt(number):
+        if number == 3:
+            raise KeyboardInterrupt
+
+    lane = lanes.FakeLane(lanes.Network(4, on_call=interrupt))
+    with pytest.raises(Interrupted) as caught:
+        run(lanes.in_memory(range(40)), lane)
+    assert caught.value.kept == len(lane.sinks[0].keys) == 8
+
+
+CHILD = """
+import sys, time, threading
+sys.path.insert(0, sys.argv[1])
+import lanes
+from bottleneck_probe.extraction import patience, pipeline, prepare
+from bottleneck_probe.extraction.crew import left_running
+
+patience.DECODE_TIMEOUT_S = 0.3
+real = prepare.decoded
+samples = lanes.in_memory(range(12))
+def decoded(content, p):
+    if content is samples[5].source:
+        while True:
+            time.sleep(0.01)
+    return real(content, p)
+prepare.decoded = decoded
+lane = lanes.FakeLane()
+outcome, = pipeline.run(samples, lanes=[lane], workers=2, progress=lanes.Bar())
+print(outcome.computed, outcome.reasons, left_running())
+"""
+
+
+def test_a_process_ends_although_a_decoder_still_hangs():
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "11 {5: 'decoding took over 0.3 s'} True\n"
+
+
+def test_an_error_waits_for_the_batches_that_were_begun(lanes, run):
+    """They have cost something: a fault elsewhere does not throw them away."""
+    samples = lanes.in_memory(range(40))
+    samples[30] = Sample("torn", b"no image")
+
+    def stop(sample, reason):
+        raise bp.InputError("stop at the first")
+
+    network = lanes.Network(8, delay_s=0.8)
+    lane = lanes.FakeLane(network)
+    with pytest.raises(bp.InputError, match="stop at the first"):
+        run(samples, lane, on_bad=stop)
+    assert len(lane.sinks[0].keys) == 8 * len(network.calls) > 0
+    assert len(network.calls) < 3  # three lay ready

@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import usercache
 from ..errors import CacheError
 from .base import Weights
-from .hashes import sha256_of
+from .hashes import sha256_kept
 
 _REMEMBERED = 8  # places of one file of weights
 
@@ -34,7 +34,7 @@ def recall(sha256: str) -> Weights | None:
         path = Path(seen["path"])
         try:
             # The note is only a hint: the file may have been replaced since.
-            if sha256_of(path) == sha256:
+            if sha256_kept(path) == sha256:
                 return Weights(path, sha256, seen["origin"])
         except OSError:
             continue

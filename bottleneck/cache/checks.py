@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import CacheError
 from .atomic import size
 from .locate import SUFFIXES, locate
+from .metadata import bound_cache
 
 if TYPE_CHECKING:
     import h5py
@@ -52,6 +53,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     with ExitStack() as stack:
         try:
             file = _open(path, stack)
+            bound_cache(file)
             require_plain(file, path)
         # What h5py raises for structures that make no sense is not only OSError.
         except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:

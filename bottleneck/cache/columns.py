@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CacheError
+from ..texts import Coded, Texts, Writer
+from . import checksums
 from .layout import STORES, Rows, decode_name, require_equal_counts
-from .verify import verify
+from .verify import block_rows, compare, verify
 
 if TYPE_CHECKING:
     import h5py
@@ -81,16 +83,11 @@ def read_rows(h5: h5py.File, sums: dict[str, np.ndarray], path: Path) -> Rows:
 
     def column(name: str) -> Any:
         dataset = h5[name]
-        if not is_text(dataset):
-            values = dataset[()]
-            verify(values, sums, h5, name, path)
-            return values.astype(values.dtype.newbyteorder("="), copy=False)
-        raw = [bytes(value) for value in dataset[()]]
-        verify(raw, sums, h5, name, path)
-        try:
-            return [value.decode("utf-8") for value in raw]
-        except UnicodeDecodeError as error:
-            raise CacheError(f"{path}: {name} is not UTF-8", where=f"{path}, {name}") from error
+        if is_text(dataset):
+            return read_texts(h5, name, sums, path)
+        values = dataset[()]
+        verify(values, sums, h5, name, path)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     quarantine: list[tuple[str, str]] = []
     parts = [h5.get(f"quarantine/{name}") for name in ("paths", "reasons")]
@@ -104,9 +101,27 @@ def read_rows(h5: h5py.File, sums: dict[str, np.ndarray], path: Path) -> Rows:
         paths=column("paths"),
         keys=column("keys"),
         labels=column("labels"),
-        splits=column("splits"),
-        classes=column("classes"),
+        splits=Coded.of(column("splits")),
+        classes=list(column("classes")),
         meta={decode_name(name.removeprefix("meta/")): column(name) for name in _meta(h5)},
         view=column("view") if isinstance(h5.get("view"), h5py.Dataset) else None,
         quarantine=quarantine,
     )
+
+
+def read_texts(h5: h5py.File, name: str, sums: dict[str, np.ndarray], path: Path) -> Texts:
+    """The values of a dataset of text, read a block at a time; differing from `sums` is an error."""
+    dataset, writer, digests = h5[name], Writer(), []
+    rows = block_rows(h5, name, sums)
+    for start in range(0, len(dataset), rows):
+        block = [bytes(value) for value in dataset[start : start + rows]]
+        if name in sums:
+            digests.append(checksums.digest(block))
+        writer.add_encoded(block)
+    if name in sums:
+        found = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        compare(found, sums[name], rows, name, path)
+    texts = writer.finish()
+    if not texts.valid():
+        raise CacheError(f"{path}: {name} is not UTF-8", where=f"{path}, {name}")
+    return texts

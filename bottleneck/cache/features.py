@@ -330,10 +330,15 @@ def open(path: str | os.PathLike[str]) -> Features:
     file, wanted = locate(path)
     if not os.path.exists(file):
         raise missing(file)
-    header, rows, stored = read(file)
-    layers = {name: FeatureArray(layer) for name, layer in stored.layers.items()}
-    whole = Features(header, rows, FeatureArray(stored), file, layers)
+    whole = opened(file)
     return whole if wanted is None else whole.output(wanted)
+
+
+def opened(file: Path, rows: Rows | None = None) -> Features:
+    """All outputs of a file that is there; its columns are not read where they are known as `rows`."""
+    header, rows, stored = read(file, rows)
+    layers = {name: FeatureArray(layer) for name, layer in stored.layers.items()}
+    return Features(header, rows, FeatureArray(stored), file, layers)
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:

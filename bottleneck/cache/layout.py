@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from .. import paths
 from ..errors import CacheError
 from ..recipe import fingerprint
+from ..texts import Column, Texts, take
 
 FORMAT = "bottleneck-features"
 FORMAT_VERSION = 1
@@ -26,8 +28,6 @@ ATTRIBUTES = (
     "root",
     "created_by",
 )
-
-Column: TypeAlias = "np.ndarray | list[str]"
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,17 @@ class Rows:
 
     Parameters
     ----------
-    paths : list of str
-        Stored form (`bottleneck_probe.paths.escape`), n of them.
+    paths : sequence of str
+        Stored form (`bottleneck_probe.paths.escape`), n of them: `Texts` where there may be many.
     keys : ndarray of shape (n, 32), uint8
         BLAKE3 of the bytes each feature was computed from.
     labels : ndarray of shape (n,), int32
         Index into `classes`; -1 is none.
-    splits : list of str
+    splits : sequence of str
         ``train``, ``val``, ``test`` or empty, n of them.
     classes : list of str
         Ordered by their UTF-8 bytes, each once.
-    meta : dict of str to ndarray of float64 or list of str
+    meta : dict of str to ndarray of float64 or sequence of str
         Further columns by name, n values each; NaN is a number that is missing.
     view : ndarray of shape (n,), int32, optional
         Which view of the image a row is; None means that all are view 0.
@@ -98,10 +98,10 @@ class Rows:
         Inputs without a feature, and why.
     """
 
-    paths: list[str]
+    paths: Sequence[str]
     keys: np.ndarray
     labels: np.ndarray
-    splits: list[str]
+    splits: Sequence[str]
     classes: list[str]
     meta: dict[str, Column] = field(default_factory=dict)
     view: np.ndarray | None = None
@@ -113,12 +113,12 @@ class Rows:
     def take(self, rows: np.ndarray) -> Rows:
         """These rows in this order; classes and quarantine as they are."""
         return Rows(
-            paths=[self.paths[row] for row in rows],
+            paths=take(self.paths, rows),
             keys=self.keys[rows],
             labels=self.labels[rows],
-            splits=[self.splits[row] for row in rows],
+            splits=take(self.splits, rows),
             classes=list(self.classes),
-            meta={name: take_column(column, rows) for name, column in self.meta.items()},
+            meta={name: take(column, rows) for name, column in self.meta.items()},
             view=None if self.view is None else self.view[rows],
             quarantine=list(self.quarantine),
         )
@@ -129,11 +129,9 @@ class Rows:
 
     def sorted(self) -> np.ndarray:
         """The row numbers in the order of the file: by the bytes of the path, then by view."""
-        views = self.views().tolist()
-        encoded = [paths.order(path) for path in self.paths]
-        return np.array(
-            sorted(range(len(self)), key=lambda row: (encoded[row], views[row])), dtype=np.intp
-        )
+        # By the view first: the order of the paths keeps that of the rows where they are equal.
+        by_view = np.argsort(self.views(), kind="stable")
+        return by_view[Texts.of(self.paths).take(by_view).argsort()]
 
     def require_sound(self, where: str) -> None:
         """Raise a CacheError if columns differ in length or type, or hold an impossible value."""
@@ -158,11 +156,6 @@ class Rows:
         ordered = [paths.order(name) for name in self.classes]
         if any(a >= b for a, b in pairwise(ordered)):
             raise CacheError("classes are not in byte order, each once", where=where)
-
-
-def take_column(column: Column, rows: np.ndarray) -> Column:
-    """The values of one meta column in these rows."""
-    return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
 
 
 def require_equal_counts(counts: dict[str, int], where: str) -> None:

@@ -28,7 +28,7 @@ def writing(
     *,
     timeout_s: float = -1,
     waiting: Callable[[str], None] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Path]:
     """Hold the hidden file ``.<name>.lock`` beside `path` inside the block.
 
     Parameters
@@ -39,6 +39,11 @@ def writing(
         How long to wait for another writer, in seconds; 0 does not wait, -1 waits for ever.
     waiting : callable, optional
         Called once, with a sentence for people, before a wait begins.
+
+    Yields
+    ------
+    pathlib.Path
+        That file.
 
     Raises
     ------
@@ -71,7 +76,7 @@ def writing(
             )
     try:
         _sign(file)
-        yield
+        yield file
     finally:
         with suppress(OSError):
             lock.release()

@@ -35,7 +35,7 @@ class Stored:
         BLAKE3 of each block of `block_rows` rows; None if the file has no checksums.
     block_rows : int
     identity : str
-        Digest of all that the file holds, or its size and time if it has no checksums.
+        Digest of all that the file holds but ``stat``, or its size and time if it has no checksums.
     dataset : str, default 'features'
     layers : dict of str to Stored
         The further outputs by id, in the order of the recipe; of a layer itself, none.
@@ -75,12 +75,14 @@ def read_header(path: str | Path) -> Header:
         return header
 
 
-def read(path: str | Path) -> tuple[Header, Rows, Stored]:
+def read(path: str | Path, rows: Rows | None = None) -> tuple[Header, Rows, Stored]:
     """All of a feature file but its features.
 
     Parameters
     ----------
     path : str or Path
+    rows : Rows, optional
+        What its columns are known to be, by who has just written them: they are not read again.
 
     Returns
     -------
@@ -102,8 +104,9 @@ def read(path: str | Path) -> tuple[Header, Rows, Stored]:
         sums = checked_sums(h5, path)
         header = _header(h5, sums, path)
         _require_layers(h5, header, n, path)
-        rows = read_rows(h5, sums, path)
-        rows.require_sound(str(path))
+        if rows is None:
+            rows = read_rows(h5, sums, path)
+            rows.require_sound(str(path))
         layers = {
             name: _stored(h5, dataset_of(name), sums, path) for name in output_ids(header)[1:]
         }
@@ -168,8 +171,11 @@ def _require_layer(
 
 
 def identity_of(h5: h5py.File, path: Path) -> str:
-    """What changes whenever the file's content does."""
-    content = h5["checksums"].attrs.get("content") if "checksums" in h5 else None
+    """What changes whenever the file's rows do; not with the index of their files alone."""
+    content = None
+    if "checksums" in h5:
+        attributes = h5["checksums"].attrs
+        content = attributes.get("content_without_stat", attributes.get("content"))
     if isinstance(content, str):
         return content
     status = path.stat()

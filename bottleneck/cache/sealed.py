@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from blake3 import blake3
@@ -17,10 +17,19 @@ from blake3 import blake3
 from ..errors import CacheError
 from .atomic import telling
 from .checks import opened
+from .keys import KEY_BYTES, KeyIndex, as_keys
 
 FORMAT = "bottleneck-shard"
 FORMAT_VERSION = 1
 NAME_DIGITS = 32
+_PIECE_BYTES = 256 << 10
+
+
+class Readable(Protocol):
+    """A file open for reading bytes."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer as far as there is something; how far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +60,49 @@ class Shard:
             return h5["features"][low:high][wanted - low]
 
 
-# For each key the shard and the row in it.
-Index: TypeAlias = dict[bytes, tuple[Shard, int]]
+class Index:
+    """Which shard a key is in, and where in it: some 45 bytes a row, the keys included.
+
+    Parameters
+    ----------
+    parts : list of (Shard, ndarray of shape (m, 32), uint8)
+        Shards and the keys of their rows. Equal keys have equal features; the first one counts.
+        The list is emptied, so that no key is held twice.
+    """
+
+    def __init__(self, parts: list[tuple[Shard, np.ndarray]]) -> None:
+        self.shards = [shard for shard, _ in parts]
+        self._starts = np.cumsum([0, *(len(keys) for _, keys in parts)])
+        self._keys = np.empty((int(self._starts[-1]), KEY_BYTES), np.uint8)
+        for start in reversed(self._starts[:-1].tolist()):
+            _, keys = parts.pop()
+            self._keys[start : start + len(keys)] = keys
+        self._index = KeyIndex(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (
+            key.tobytes()
+            for row, key in enumerate(self._keys)
+            if self._index.row(key.tobytes()) == row
+        )
+
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are there: (m,) bool."""
+        return self._index.rows(keys) >= 0
+
+    def places(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the shard in `shards`, and the row in it, of keys that are all there."""
+        rows = self._index.rows(keys)
+        if len(rows) and rows.min() < 0:
+            raise KeyError(keys[int(rows.argmin())].tobytes())
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        return shard, rows - self._starts[shard]
 
 
 def load(
@@ -71,8 +121,8 @@ def load(
 
     Returns
     -------
-    index : dict of bytes to (Shard, int)
-        For each key the shard and the row in it; features are read by `take`.
+    index : Index
+        Features are read by `take`.
     notes : list of str
         What was found and not used, one sentence each: shards of another recipe, which stay where
         they are, and torn ones, which are renamed to ``*.bad``.
@@ -95,7 +145,7 @@ def load_all(
 
     Returns
     -------
-    found : dict of str to dict
+    found : dict of str to Index
         For each fingerprint an index as of `load`; empty where nothing was left.
     notes : list of str
         As of `load`.
@@ -107,7 +157,7 @@ def _load(
     parts_dir: str | Path, wanted: Collection[str], expected: Collection[str]
 ) -> tuple[dict[str, Index], list[str]]:
     """Indices of the fingerprints in `wanted`; only those beyond `expected` are worth a note."""
-    found: dict[str, Index] = {fingerprint: {} for fingerprint in wanted}
+    found: dict[str, list[tuple[Shard, np.ndarray]]] = {fingerprint: [] for fingerprint in wanted}
     notes: list[str] = []
     foreign: dict[str, int] = {}
     for path in sorted(Path(parts_dir).glob("*.h5")):
@@ -121,9 +171,8 @@ def _load(
             notes.append(_set_aside(path, error.what))
             continue
         if made_by in found:
-            # Equal keys have equal features; the first name wins, so that two runs choose alike.
-            for row, key in enumerate(keys):
-                found[made_by].setdefault(key, (shard, row))
+            # By name: of equal keys the first counts, so that two runs choose alike.
+            found[made_by].append((shard, keys))
         elif made_by not in expected:
             foreign[made_by] = foreign.get(made_by, 0) + len(keys)
     ours = " or ".join(fingerprint[:6] for fingerprint in found)
@@ -132,29 +181,27 @@ def _load(
             f"{parts_dir} also holds {count} finished rows of recipe {made_by[:6]}, "
             f"not of {ours}; they are not used"
         )
-    return found, notes
+    return {fingerprint: Index(parts) for fingerprint, parts in found.items()}, notes
 
 
-def take(index: Index, keys: Iterable[bytes]) -> np.ndarray:
+def take(index: Index, keys: Sequence[bytes] | np.ndarray) -> np.ndarray:
     """The features of `keys`, in that order: (m, d) float32; each shard is opened once.
 
     Parameters
     ----------
-    index : dict
+    index : Index
         From `load`.
-    keys : iterable of bytes
+    keys : sequence of bytes, or ndarray of shape (m, 32), uint8
         All of them in `index`, at least one.
     """
-    places = [index[key] for key in keys]
-    by_shard: dict[Shard, list[int]] = {}
-    for position, (shard, _) in enumerate(places):
-        by_shard.setdefault(shard, []).append(position)
-    if len({shard.shape[1] for shard in by_shard}) > 1:
-        where = ", ".join(str(shard.path) for shard in by_shard)
+    number, row = index.places(as_keys(keys))
+    used = [(index.shards[i], number == i) for i in np.unique(number).tolist()]
+    if len({shard.shape[1] for shard, _ in used}) > 1:
+        where = ", ".join(str(shard.path) for shard, _ in used)
         raise CacheError("shards of one recipe have features of different length", where=where)
-    features = np.empty((len(places), places[0][0].shape[1]), np.float32)
-    for shard, positions in by_shard.items():
-        features[positions] = shard.take([places[position][1] for position in positions])
+    features = np.empty((len(row), used[0][0].shape[1]), np.float32)
+    for shard, here in used:
+        features[here] = shard.take(row[here])
     return features
 
 
@@ -197,6 +244,15 @@ def name_of(data: bytes | memoryview) -> str:
     return blake3(data).hexdigest()[:NAME_DIGITS]
 
 
+def digest_of(file: Readable) -> bytes:
+    """BLAKE3 of all that is left of a file, read through one small buffer."""
+    whole = blake3()
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    while count := file.readinto(buffer):
+        whole.update(buffer[:count])
+    return whole.digest()
+
+
 def _torn(path: Path) -> str:
     """Why the content of a shard is not what its name says; empty if it is."""
     try:
@@ -204,20 +260,14 @@ def _torn(path: Path) -> str:
             if not file.seek(0, os.SEEK_END):
                 return "it is empty"
             file.seek(0)
-            whole = blake3()
-            while piece := file.read(1 << 22):
-                whole.update(piece)
+            found = digest_of(file).hex()
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    return (
-        ""
-        if whole.hexdigest()[:NAME_DIGITS] == path.stem
-        else "its content is not what its name says"
-    )
+    return "" if found[:NAME_DIGITS] == path.stem else "its content is not what its name says"
 
 
-def _open(path: Path) -> tuple[Shard, list[bytes], str]:
-    """A shard, the key of each of its rows, and its fingerprint; a CacheError if it is none."""
+def _open(path: Path) -> tuple[Shard, np.ndarray, str]:
+    """A shard, the keys of its rows (m, 32) uint8, and its fingerprint; a CacheError if it is none."""
     with opened(path) as h5:
         if h5.attrs.get("format") != FORMAT or h5.attrs.get("format_version") != FORMAT_VERSION:
             raise CacheError("it is not a shard that this version reads", where=str(path))
@@ -231,9 +281,7 @@ def _open(path: Path) -> tuple[Shard, list[bytes], str]:
             raise CacheError(f"it lacks something ({error})", where=str(path)) from error
         if keys.shape != (m, 32) or keys.dtype != np.uint8:
             raise CacheError(f"its keys are {keys.shape} {keys.dtype}", where=str(path))
-    packed = keys.tobytes()
-    rows = [packed[start : start + 32] for start in range(0, len(packed), 32)]
-    return Shard(path, (m, d), recipe, environment), rows, made_by
+    return Shard(path, (m, d), recipe, environment), keys, made_by
 
 
 def _set_aside(path: Path, reason: str) -> str:

@@ -22,6 +22,7 @@ from .sealed import (
     FORMAT,
     FORMAT_VERSION,
     Shard,
+    digest_of,
     discard,
     discard_all,
     load,
@@ -64,9 +65,9 @@ class Shards:
         self.fingerprint = fingerprint
         self.recipe = recipe or {}
         self.environment = environment or {}
-        self._keys: list[np.ndarray] = []
-        self._features: list[np.ndarray] = []
-        self._bytes = 0
+        # Appended to one block each: arrays of a batch's rows would cost as much again as small rows.
+        self._keys, self._features = bytearray(), bytearray()
+        self._feature_size = 0
         self._first_row_s = 0.0
 
     def append(self, keys: np.ndarray, features: np.ndarray) -> Path | None:
@@ -90,9 +91,11 @@ class Shards:
         if not self._keys:
             # Not time.time, which goes back when the clock is set.
             self._first_row_s = time.monotonic()
-        self._keys.append(np.array(keys, np.uint8))
-        self._features.append(np.array(features, np.float32))
-        self._bytes += self._features[-1].nbytes + self._keys[-1].nbytes
+            self._feature_size = features.shape[1]
+        if features.shape[1] != self._feature_size:
+            raise ValueError(f"features of length {features.shape[1]} after {self._feature_size}")
+        self._keys += np.ascontiguousarray(keys, np.uint8).data.cast("B")
+        self._features += np.ascontiguousarray(features, np.float32).data.cast("B")
         return self.seal_if_due()
 
     def seal_if_due(self) -> Path | None:
@@ -100,7 +103,8 @@ class Shards:
         if not self._keys:
             return None
         old = time.monotonic() - self._first_row_s >= SEAL_AFTER_S
-        return self.seal() if old or self._bytes >= SEAL_AT_BYTES else None
+        full = len(self._features) + len(self._keys) >= SEAL_AT_BYTES
+        return self.seal() if old or full else None
 
     def seal(self) -> Path | None:
         """Write what has been appended as one shard; None if there is nothing.
@@ -112,24 +116,24 @@ class Shards:
         """
         if not self._keys:
             return None
-        keys, features = np.concatenate(self._keys), np.concatenate(self._features)
-        data = self._build(keys, features)
+        data = self._build()
         path = self.parts_dir / f"{name_of(data)}.h5"
         with replace_atomically(path) as file:
             file.write(data)
             # Before the rename: what the disk gives back has to be what was meant.
             sync(file.fileno())
             _require_content(file, data, path)
-        self._keys, self._features, self._bytes = [], [], 0
+        self._keys, self._features = bytearray(), bytearray()
         return path
 
     def discard(self) -> None:
         """Remove the shards of this fingerprint, once they are published."""
         discard(self.parts_dir, self.fingerprint)
 
-    def _build(self, keys: np.ndarray, features: np.ndarray) -> memoryview:
+    def _build(self) -> memoryview:
         import h5py
 
+        features = np.frombuffer(self._features, np.float32).reshape(-1, self._feature_size)
         memory = io.BytesIO()
         with h5py.File(memory, "w") as h5:
             h5.attrs["format"] = FORMAT
@@ -137,14 +141,14 @@ class Shards:
             h5.attrs["fingerprint"] = self.fingerprint
             h5.attrs["recipe"] = canonical_json(self.recipe).decode()
             h5.attrs["environment"] = canonical_json(self.environment).decode()
-            h5.create_dataset("keys", data=keys)
+            h5.create_dataset("keys", data=np.frombuffer(self._keys, np.uint8).reshape(-1, 32))
             h5.create_dataset("features", data=features)
         return memory.getbuffer()
 
 
 def _require_content(file: Descriptor, data: memoryview, path: Path) -> None:
     file.seek(0)
-    if blake3(file.readall()).digest() != blake3(data).digest():
+    if digest_of(file) != blake3(data).digest():
         raise CacheError(
             f"{path} reads back other bytes than were written",
             where=str(path),

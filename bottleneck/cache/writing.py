@@ -12,6 +12,7 @@ from .. import paths
 from .._version import __version__
 from ..errors import CacheError
 from ..recipe import canonical_json
+from ..texts import Texts
 from . import checksums
 from .atomic import replace_atomically
 from .blocks import Blocks
@@ -23,11 +24,15 @@ from .layout import (
     Header,
     Rows,
     encode_name,
+    require_equal_counts,
 )
+from .metadata import bound_cache
 from .outputs import Layer, dataset_of, output_id, require_layers, require_outputs
 
 if TYPE_CHECKING:
     import h5py
+
+    from .index import FileIndex
 
 
 def write(
@@ -36,6 +41,7 @@ def write(
     rows: Rows,
     blocks: Iterable[np.ndarray],
     layers: Sequence[Layer] = (),
+    index: FileIndex | None = None,
 ) -> None:
     """Write a feature file, which replaces `path` once it is whole.
 
@@ -51,6 +57,8 @@ def write(
     layers : sequence of Layer, optional
         The recipe's further outputs, in its order. Their blocks are asked for one layer after the
         other, when all of `blocks` is written.
+    index : FileIndex, optional
+        How the files looked that the rows were computed from, and those in the quarantine.
 
     Raises
     ------
@@ -61,7 +69,8 @@ def write(
 
     Notes
     -----
-    Equal arguments give a file of equal bytes: it holds no time and no random number.
+    Equal arguments give a file of equal bytes: it holds no random number, and no time but those of
+    the index.
     """
     where = str(path)
     header.require_sound(where)
@@ -69,6 +78,8 @@ def write(
     require_layers(header, layers, where)
     rows.require_sound(where)
     _require_order(rows, where)
+    if index is not None:
+        require_equal_counts({"paths": len(rows), "stat/files": len(index.files)}, where)
     # Asked for its first block now: a disk that is too small is told before a file is begun. What a
     # layer needs is known when its own first block is there; to ask them all would hold them all.
     features = Blocks(blocks, len(rows), STORES[header.store], "features", where)
@@ -76,10 +87,13 @@ def write(
     import h5py
 
     with replace_atomically(path) as file, h5py.File(file, "w") as h5:
+        bound_cache(h5)
         sums = _Sums(h5)
         _write_attributes(h5, header, sums)
         _write_features(h5, features, sums)
         _write_rows(h5, rows, sums, where)
+        if index is not None:
+            _write_index(h5, index, sums)
         for layer in layers:
             name = dataset_of(output_id(layer.output))
             values = Blocks(layer.blocks, len(rows), STORES[header.store], name, where)
@@ -106,6 +120,8 @@ def _write_features(h5: h5py.File, blocks: Blocks, sums: _Sums) -> h5py.Dataset:
 
 
 def _require_order(rows: Rows, where: str) -> None:
+    if Texts.of(rows.paths).ascending():
+        return
     views = rows.views().tolist()
     for row in range(1, len(rows)):
         before = (paths.order(rows.paths[row - 1]), views[row - 1])
@@ -131,9 +147,10 @@ class _Sums:
     def write(self) -> None:
         group = self.h5.create_group("checksums")
         group.attrs["algorithm"] = "blake3"
-        group.attrs["content"] = checksums.content(
-            {name: digests for name, (digests, _) in self.named.items()}
-        )
+        found = {name: digests for name, (digests, _) in self.named.items()}
+        group.attrs["content"] = checksums.content(found)
+        if any(name.startswith("stat/") for name in found):
+            group.attrs["content_without_stat"] = checksums.content_without_stat(found)
         for name, (digests, rows) in self.named.items():
             group.create_dataset(name, data=digests).attrs["rows"] = rows
 
@@ -180,6 +197,16 @@ def _write_rows(h5: h5py.File, rows: Rows, sums: _Sums, where: str) -> None:
     _write_text(h5, "quarantine/reasons", reasons, sums)
 
 
+def _write_index(h5: h5py.File, index: FileIndex, sums: _Sums) -> None:
+    for name in ("files", "quarantine", "ignored"):
+        values = getattr(index, name).astype("<i8", copy=False)
+        _write_numbers(h5, f"stat/{name}", values, sums)
+    _write_numbers(h5, "stat/quarantine_keys", index.quarantine_keys, sums)
+    _write_text(h5, "stat/ignored_paths", index.ignored_paths, sums)
+    _write_numbers(h5, "stat/clock", np.array([index.time_ns, index.grain_ns], "<i8"), sums)
+    _write_text(h5, "stat/decoders", [canonical_json(index.decoders).decode()], sums)
+
+
 def _write_numbers(h5: h5py.File, name: str, values: np.ndarray, sums: _Sums) -> None:
     h5.create_dataset(name, data=values)
     sums.add(name, checksums.digests(values, checksums.ROWS), checksums.ROWS)
@@ -188,17 +215,29 @@ def _write_numbers(h5: h5py.File, name: str, values: np.ndarray, sums: _Sums) ->
 def _write_text(h5: h5py.File, name: str, values: Sequence[str], sums: _Sums) -> None:
     import h5py
 
-    encoded = encode_text(values, name)
-    dataset = h5.create_dataset(name, (len(encoded),), h5py.string_dtype())
-    if encoded:
-        dataset[:] = encoded
-    sums.add(name, checksums.digests(encoded, checksums.ROWS), checksums.ROWS)
+    dataset = h5.create_dataset(name, (len(values),), h5py.string_dtype())
+    digests = [np.empty((0, 32), np.uint8)]
+    # A block at a time: of many rows, all the texts as Python objects would take most of the memory.
+    for start in range(0, len(values), checksums.ROWS):
+        encoded = encode_text(values[start : start + checksums.ROWS], name, start)
+        dataset[start : start + len(encoded)] = encoded
+        digests.append(checksums.digests(encoded, checksums.ROWS))
+    sums.add(name, np.concatenate(digests), checksums.ROWS)
 
 
-def encode_text(values: Sequence[str], name: str) -> list[bytes]:
-    """UTF-8, or a CacheError naming the first entry of dataset `name` that HDF5 cannot hold."""
+def encode_text(values: Sequence[str], name: str, first: int = 0) -> list[bytes]:
+    """UTF-8, or a CacheError naming the first entry of dataset `name` that HDF5 cannot hold.
+
+    Parameters
+    ----------
+    values : sequence of str
+    name : str
+        Of the dataset.
+    first : int, default 0
+        The row of the first of them.
+    """
     encoded = []
-    for row, value in enumerate(values):
+    for row, value in enumerate(values, start=first):
         try:
             encoded.append(value.encode("utf-8"))
         except UnicodeEncodeError:

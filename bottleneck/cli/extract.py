@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace a file of another recipe or folder.")
 @bad_options
 @click.option(
+    "--retry", is_flag=True, help="Try images in the quarantine again, though they are unchanged."
+)
+@click.option("--rehash", is_flag=True, help="Read every file, also those that look unchanged.")
+@click.option(
     "--preview",
     type=click.Path(),
     metavar="FILE.png",
@@ -70,15 +74,20 @@ def extract(images: tuple[str, ...], **options: Any) -> None:
 
 
 def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter) -> Reply:
-    from ..extraction.api import find_images, run_all
+    from ..extraction.api import find_images, previous, run_all
     from ..extraction.dry import dry_run
     from ..report.tables import show_extraction, show_plan
 
-    found = find_images(list(images), missing="error", **_take(options, FIND))
     stated = {name: options[name] for name in STATED}
     several = len(options["backbone"]) > 1
     if not several:
         stated["backbone"] = options["backbone"][0] if options["backbone"] else None
+    found = find_images(
+        list(images),
+        missing="error",
+        previous=lambda: previous(list(images), options["output"], stated),
+        **_take(options, FIND),
+    )
     if options["dry_run"]:
         plans = dry_run(found, output=options["output"], reporter=reporter, **stated)
         return Reply(
@@ -111,6 +120,7 @@ STATED = (
     "pooling",
     "framing",
     "range",
+    "decode",
     "resize",
     "crop",
     "interpolation",
@@ -127,6 +137,8 @@ STATED = (
     "strict",
     "allow_bad",
     "allow_bad_rate",
+    "retry",
+    "rehash",
     "preview",
 )
 

@@ -44,7 +44,7 @@ def _work(backbone: str, options: dict[str, Any], reporter: TerminalReporter) ->
     from ..extraction.options import RecipeOptions
     from ..report.layers import show_layers
 
-    names = ("framing", "range", "resize", "crop", "interpolation", "mean", "std")
+    names = ("framing", "range", "decode", "resize", "crop", "interpolation", "mean", "std")
     stated = RecipeOptions(backbone, **{name: options[name] for name in names})
     found = nodes_by_name(backbone, stated.preprocessing_changes())
     rows = describe_nodes(found.nodes, options["patterns"], functions=not options["modules"])

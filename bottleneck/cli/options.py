@@ -111,6 +111,11 @@ preprocessing_options = _stack(
         metavar="RANGE",
         help="Of images with more than 8 bits: full, bits:N, or LOW:HIGH.",
     ),
+    click.option(
+        "--decode",
+        type=click.Choice(["full", "scaled"]),
+        help="scaled: large JPEG files faster, to other pixels.  [default: full]",
+    ),
     click.option("--resize", type=Size(), help="Short side after resizing, or height and width."),
     click.option("--crop", type=Size(), help="Side of the centre crop."),
     click.option("--interpolation", metavar="NAME", help="bicubic, bilinear, lanczos, ..."),
@@ -140,7 +145,11 @@ recipe_options = _stack(
     ),
     preprocessing_options,
     click.option(
-        "--precision", type=click.Choice(["auto", "fp32"]), default="auto", show_default=True
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="auto takes bf16 or fp16 where the device has it and features stay the same (a gate).",
     ),
 )
 
@@ -150,7 +159,7 @@ run_options = _stack(
         metavar="NAME",
         default="auto",
         show_default=True,
-        help="eager, onnx, onnx:cpu, onnx:cuda or onnx:tensorrt.",
+        help="eager, compile, openvino, onnx, onnx:cpu, onnx:cuda or onnx:tensorrt.",
     ),
     click.option(
         "--device", metavar="NAME", default="auto", show_default=True, help="cpu, cuda or cuda:N."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -82,10 +83,19 @@ def answer(
             "exit_code": reply.exit_code,
             "error": None,
         }
-        click.echo(json.dumps({**head, **reply.data}, allow_nan=False))
+        click.echo(json.dumps(_null({**head, **reply.data}), allow_nan=False))
     else:
         reply.show()
     sys.exit(reply.exit_code)
+
+
+def _null(value: Any) -> Any:
+    """Data for JSON, which has no NaN: what is not defined (a class nobody guessed has no precision)."""
+    if isinstance(value, dict):
+        return {name: _null(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_null(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _failed(error: BottleneckError, counts: dict[str, int], exit_code: int) -> Reply:

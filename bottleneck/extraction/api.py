@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ..backbones import registry
-from ..errors import InputError
+from ..backbones.base import Backbone
+from ..cache.features import open as open_features
+from ..cache.index import index_of
+from ..errors import BottleneckError, InputError
 from ..images.find import find
 from ..images.sample import ImageSet, Sample
 from ..paths import escape
 from ..report.terminal import TerminalReporter
 from ..reporter import Reporter, Silent
 from . import job
-from .options import RecipeOptions, split_backbones
+from .beginnings import Beginnings
+from .options import RecipeOptions, RunOptions, split_backbones
+from .remember import Known
 from .result import Extraction
-from .settle import settle_backbone, settle_outputs
+from .settle import settle_backbone, settle_outputs, settle_precision
 
 
 def extract(
@@ -54,9 +61,10 @@ def extract(
         Show warnings only.
     **options
         What decides a feature: ``backbone`` (a name, an ONNX file, a `torch.nn.Module`, or a list of
-        these), ``weights, layer, pooling, framing, range, resize, crop, interpolation, mean, std,
-        precision``. Where it runs: ``engine, device, batch_size, workers``. What is kept: ``store,
-        add, force, strict, allow_bad, allow_bad_rate``. See `RecipeOptions` and `RunOptions`.
+        these), ``weights, layer, pooling, framing, range, decode, resize, crop, interpolation,
+        mean, std, precision``. Where it runs: ``engine, device, batch_size, workers``. What is kept:
+        ``store, add, force, strict, allow_bad, allow_bad_rate``. What is looked at again: ``retry,
+        rehash``. See `RecipeOptions` and `RunOptions`.
 
     Returns
     -------
@@ -85,6 +93,7 @@ def extract(
         path_column=path_column,
         label_column=label_column,
         split_column=split_column,
+        previous=lambda: previous(images, output, options),
     )
     reporter = TerminalReporter(quiet=quiet)
     results = [
@@ -121,9 +130,7 @@ def embed(images: Any, **options: Any) -> np.ndarray:
     """
     found = _as_given(images) if isinstance(images, list | tuple) else find_images(images)
     (recipe_options,), run_options = split_backbones(options)
-    backbone = settle_outputs(
-        settle_backbone(recipe_options, None, Silent()), recipe_options, present=()
-    )
+    backbone = _new(found, recipe_options, run_options, Silent())
     if len(backbone.outputs) > 1 or backbone.preprocessing.views > 1:
         raise InputError(
             f"{len(backbone.outputs)} layers and {backbone.preprocessing.views} views an image",
@@ -140,6 +147,14 @@ def embed(images: Any, **options: Any) -> np.ndarray:
             next="leave them out, or use bp.extract, which quarantines them",
         )
     return np.asarray(result.features.features)[found.entries]
+
+
+def _new(
+    images: ImageSet, options: RecipeOptions, run_options: RunOptions, reporter: Reporter
+) -> Backbone:
+    """The backbone of features that go into no existing file."""
+    backbone = settle_outputs(settle_backbone(options, None, reporter), options, present=())
+    return settle_precision(backbone, options, run_options, images, reporter)
 
 
 def _as_given(images: Sequence[Any]) -> ImageSet:
@@ -163,10 +178,16 @@ def find_images(
     label_column: str | Sequence[str] | None = None,
     split_column: str | None = None,
     missing: Literal["error", "fault"] | None = None,
+    previous: Callable[[], Known | None] = lambda: None,
 ) -> ImageSet:
-    """`images.find.find` with the keywords of the command line."""
+    """`images.find.find` with the keywords of the command line.
+
+    What `previous` gives is the feature file of an earlier run: files that are unchanged since need
+    not be opened to see that they are no images.
+    """
     columns = [label_column] if isinstance(label_column, str) else list(label_column or ())
-    return find(
+    begins = Beginnings(previous)
+    found = find(
         images,
         root=root,
         path_column=path_column,
@@ -174,7 +195,35 @@ def find_images(
         split_column=split_column,
         labels=labels,
         missing=missing,
+        begins=begins,
     )
+    return replace(found, unlike=begins.unlike)
+
+
+def previous(
+    images: Any, output: str | os.PathLike[str] | None, options: dict[str, Any]
+) -> Known | None:
+    """The file that an extraction will most likely go on with, if it has an index of its files.
+
+    Parameters
+    ----------
+    images, output, options
+        As for `extract`. Without an output only one folder's file can be told beforehand.
+    """
+    several = list(images) if isinstance(images, list | tuple) else [images]
+    if options.get("rehash") or len(several) != 1 or not isinstance(several[0], str | os.PathLike):
+        return None
+    name = escape(os.path.basename(os.path.abspath(several[0])))
+    # Whatever is wrong with the options or the file is told by the run itself.
+    with suppress(BottleneckError, TypeError):
+        recipes, _ = split_backbones(dict(options))
+        for order in orders(ImageSet("", name, []), output, recipes):
+            if order.output.exists():
+                features = open_features(order.output)
+                index = index_of(features)
+                if index is not None:
+                    return Known(features, index)
+    return None
 
 
 def run(
@@ -204,7 +253,7 @@ def run_all(
         return [
             job.extract_to_memory(
                 images,
-                settle_outputs(settle_backbone(recipe, None, reporter), recipe, present=()),
+                _new(images, recipe, run_options, reporter),
                 run_options,
                 reporter,
                 judged=True,

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..engines import devices, select
 from ..images.decode import BadImage
-from ..images.payload import key_of, payload, to_image
-from ..images.preprocess import frames
+from ..images.payload import key_of, payload
+from ..images.preprocess import decoded, frames
 from ..images.sample import ImageSet, Sample
 from ..reporter import Reporter
 from . import job
 from .api import orders
+from .claims import Claims
 from .options import RunOptions, split_backbones
 from .preview import write_preview
+from .remember import Recalled
+from .rows import gone
+from .start import Start, recall_for, start_of
 from .target import disk_need
 
 _TIMED_BATCHES = 2
@@ -32,7 +39,8 @@ class Plan:
     ----------
     output : str
     seen, to_compute, reused, unreadable, ignored, removed : int
-        Images; unreadable ones are known before decoding, others may still fail in it.
+        Images; unreadable ones are known before decoding, or from an earlier run; others may still
+        fail in it.
     disk_bytes : int
         Needed while it runs: sealed shards, and the new file beside the old one.
     images_per_second : float or None
@@ -67,7 +75,7 @@ def dry_run(
     reporter: Reporter,
     **options: Any,
 ) -> list[Plan]:
-    """Hash every image, compute none but a few to time them, write nothing.
+    """Hash every image that may have changed, compute none but a few to time them, write nothing.
 
     Parameters
     ----------
@@ -84,7 +92,7 @@ def dry_run(
     recipes, run_options = split_backbones(options)
     wanted = orders(images, output, recipes)
     starts = [
-        job.start_of(
+        start_of(
             images,
             order.recipe,
             run_options,
@@ -98,31 +106,44 @@ def dry_run(
     for start, place in zip(starts, job.preview_paths(run_options, starts), strict=True):
         if place is not None:
             write_preview(images, start.backbone, place, reporter)
-    return [_plan(images, start, run_options, reporter) for start in starts]
+    recalled = recall_for(images, starts, run_options)
+    return [_plan(images, start, run_options, recalled, reporter) for start in starts]
 
 
-def _plan(images: ImageSet, start: job.Start, run_options: RunOptions, reporter: Reporter) -> Plan:
+def _plan(
+    images: ImageSet,
+    start: Start,
+    run_options: RunOptions,
+    recalled: Recalled,
+    reporter: Reporter,
+) -> Plan:
     backbone, existing, environments = start.backbone, start.existing, start.environments
     views = backbone.preprocessing.views
     lane = start.lane(images, [], reporter)
     removed = 0
     if existing is not None and not run_options.add:
-        there = {sample.path for sample in images.samples}
-        removed = sum(p not in there for p in existing.paths) // views
-    missing: dict[bytes, Sample] = {}
+        removed = len(gone(existing.rows.paths, images.columns.paths)) // views
+    keys = np.zeros((len(images.samples), 32), np.uint8)
+    claims = Claims(keys)
+    missing = array("q")  # the first sample of each key
     unreadable = 0
     with reporter.progress("hash", len(images.samples)) as bar:
-        for sample in images.samples:
+        for i, sample in enumerate(images.samples):
             bar.advance()
+            known = recalled(i)
             try:
                 if sample.fault:
                     raise BadImage(sample.fault)
-                key = key_of(payload(sample.source))
+                if known is not None and known.reason is not None:
+                    raise BadImage(known.reason)
+                key = key_of(payload(sample.source)) if known is None else known.key
             except BadImage:
                 unreadable += 1
                 continue
             if lane.missing(key):
-                missing.setdefault(key, sample)
+                keys[i] = np.frombuffer(key, np.uint8)
+                if claims.claim(i):
+                    missing.append(i)
     choice = select.choose(
         backbone,
         engine=run_options.engine,
@@ -133,7 +154,8 @@ def _plan(images: ImageSet, start: job.Start, run_options: RunOptions, reporter:
     )
     rate = None
     if missing:
-        rate = _rate(list(missing.values()), choice, backbone, run_options, reporter)
+        some = (images.samples[i] for i in missing)
+        rate = _rate(some, choice, backbone, run_options, reporter)
     return Plan(
         output=str(start.output),
         seen=len(images.samples),
@@ -150,7 +172,7 @@ def _plan(images: ImageSet, start: job.Start, run_options: RunOptions, reporter:
 
 
 def _rate(
-    samples: list[Sample],
+    samples: Iterator[Sample],
     choice: select.Choice,
     backbone: Any,
     options: RunOptions,
@@ -161,10 +183,9 @@ def _rate(
     p = backbone.preprocessing
     pixels: list[np.ndarray] = []  # of all views
     started = time.monotonic()
-    for sample in samples[: _TIMED_BATCHES * engine.batch_size]:
+    for sample in islice(samples, _TIMED_BATCHES * engine.batch_size):
         try:
-            image = to_image(payload(sample.source), range=p.range)
-            pixels.extend(frames(image, p))
+            pixels.extend(frames(decoded(payload(sample.source), p).array, p))
         except BadImage:
             continue  # the run itself gives the reason
     if not pixels:

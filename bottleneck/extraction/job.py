@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..backbones import nodes
 from ..backbones.base import Backbone
 from ..cache import atomic, lock, sealed, shards
 from ..cache.features import Features
-from ..engines import devices, select
+from ..engines import devices
 from ..errors import InputError
 from ..images.sample import ImageSet
 from ..reporter import Reporter
@@ -24,36 +23,32 @@ from .notices import tell_framing
 from .options import RecipeOptions, RunOptions
 from .preview import write_preview
 from .publish import header_of, publish
+from .record import Record, clock_of
+from .remember import Recalled
 from .result import Extraction, result_of
 from .rows import rows_of
-from .settle import settle_backbone, settle_outputs, warn_if_enormous, warn_of_a_frame
+from .start import Start, recall_for, start_of
 from .stores import MemoryStore, RowStore, ShardStore, Store
-from .target import (
-    compatible,
-    disk_need,
-    open_target,
-    parts_folder,
-    precise_enough,
-    refuse_to_lose,
-    refuse_unfillable,
-    sealed_shards,
-)
+from .target import parts_folder
 
 
 def compute(
-    images: ImageSet, lanes: Sequence[Lane], options: RunOptions, reporter: Reporter
+    images: ImageSet,
+    lanes: Sequence[Lane],
+    options: RunOptions,
+    reporter: Reporter,
+    recalled: Recalled | None = None,
 ) -> list[pipeline.Outcome]:
     """Run the images through all lanes; how each ended in each."""
     workers = options.workers or devices.cores()
-    batch = options.batch_size or select.BATCH_SIZE["cpu"]
     with reporter.progress("extract", len(images.samples)) as bar:
         outcomes = pipeline.run(
             images.samples,
             lanes=lanes,
             workers=workers,
-            window=2 * batch + workers,
             progress=bar,
             on_bad=stop_at_first if options.strict else None,
+            remembered=recalled,
         )
     for lane, outcome in zip(lanes, outcomes, strict=True):
         lane.note_speed(outcome)
@@ -114,8 +109,7 @@ def extract_to_memory(
     if judged:
         judge(outcome, images, options)
     rows = rows_of(images.samples, outcome, views)
-    keys = [key.tobytes() for key in rows.keys[::views]]
-    arrays = [known.take(keys).reshape(len(rows), -1) for known in lane.known]
+    arrays = [known.take(rows.keys[::views]).reshape(len(rows), -1) for known in lane.known]
     features = Features(
         header_of(images, backbone, lane.environment, options),
         rows,
@@ -125,121 +119,6 @@ def extract_to_memory(
         },
     )
     return result_of(images, outcome, features, None, started, removed=0, written=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where an extraction into a file begins; the same for a run and for ``--dry-run``.
-
-    Attributes
-    ----------
-    output : pathlib.Path
-    existing : Features or None
-        The file as it is, if it is one to go on with.
-    backbone : Backbone
-    options : RunOptions
-        With the file's own `store` where none was stated.
-    sizes : list of int
-        Length of the vector of each output.
-    stores : list of list of Store
-        For each output the features that need not be computed; the first are sealed shards.
-    environments : list of dict
-        Those the stored features were made in.
-    resumed : int
-        Features that a run that did not end has left.
-    n_missing : int
-        Images to compute at the most, by their number.
-    """
-
-    output: Path
-    existing: Features | None
-    backbone: Backbone
-    options: RunOptions
-    sizes: list[int]
-    stores: list[list[Store]]
-    environments: list[dict[str, Any]]
-    resumed: int
-    n_missing: int
-
-    def lane(self, images: ImageSet, sinks: Sequence[pipeline.Sink], reporter: Reporter) -> Lane:
-        """The backbone, ready to take the images."""
-        return Lane(
-            self.backbone,
-            self.options,
-            images.samples,
-            self.stores,
-            self.sizes,
-            self.environments,
-            sinks,
-            self.n_missing,
-            reporter,
-        )
-
-    def disk_need(self) -> int:
-        """Bytes while it runs, at the most."""
-        return disk_need(self.n_missing, self.sizes, self.backbone.preprocessing.views)
-
-
-def start_of(
-    images: ImageSet,
-    recipe_options: RecipeOptions,
-    options: RunOptions,
-    output: Path,
-    reporter: Reporter,
-    *,
-    by_default: bool,
-    fetch: bool = True,
-) -> Start:
-    """Look at the file and at what was left beside it; refuse what must not be mixed or lost.
-
-    Parameters and errors are those of `extract_to_files`; nothing is written, and without `fetch`
-    no weights are downloaded.
-    """
-    existing = open_target(output, recipe_options, options)
-    recorded = existing.recipe if existing is not None else None
-    backbone = settle_backbone(recipe_options, recorded, reporter, fetch=fetch)
-    existing = compatible(existing, backbone, images, output, options)
-    present = backbone.outputs if existing is not None else ()
-    # A file that is replaced (--force) keeps its layers, unless others are stated.
-    kept = present if recipe_options.layer else backbone.outputs
-    backbone = settle_outputs(backbone, recipe_options, kept)
-    new = [each for each in backbone.outputs if each not in present]
-    views = backbone.preprocessing.views
-    finished, resumed = sealed_shards(output, backbone, reporter)
-    stores: list[list[Store]] = [[each] for each in finished]
-    environments = [each for store in finished for each in store.environments()]
-    if existing is not None:
-        refuse_to_lose(existing, images, options, by_default=by_default)
-        refuse_unfillable(existing, new, images, options)
-        options = replace(options, store=options.store or existing.header.store)
-        if precise_enough(existing, images, options, reporter):
-            arrays = [existing.features, *existing.layers.values()]
-            for i, array in enumerate(arrays):
-                stores[i].append(RowStore(existing.keys, array, views))
-            environments.insert(0, existing.environment)
-    if existing is None:
-        warn_of_a_frame(backbone, reporter)
-    sizes = _sizes(backbone, existing)
-    warn_if_enormous(backbone, sizes, new, len(images.samples), options.store, reporter)
-    done = 0 if new or existing is None else len(existing) // views
-    return Start(
-        output=output,
-        existing=existing,
-        backbone=backbone,
-        options=options,
-        sizes=sizes,
-        stores=stores,
-        environments=environments,
-        resumed=resumed,
-        n_missing=max(0, len(images.samples) - resumed - done),
-    )
-
-
-def _sizes(backbone: Backbone, existing: Features | None) -> list[int]:
-    """Length of each vector; where a file has them all, the network need not be asked."""
-    if existing is not None and len(existing.layers) + 1 == len(backbone.outputs):
-        return [int(array.shape[1]) for array in (existing.features, *existing.layers.values())]
-    return nodes.sizes_of(backbone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +173,12 @@ def extract_to_files(
     _require_distinct([order.output for order in orders])
     with contextlib.ExitStack() as locks:
         # In one order for all programs: two that want the same two files never wait for each other.
-        for output in sorted(order.output.absolute() for order in orders):
-            locks.enter_context(lock.writing(output, waiting=reporter.note))
+        clock = clock_of(
+            [
+                locks.enter_context(lock.writing(output, waiting=reporter.note))
+                for output in sorted(order.output.absolute() for order in orders)
+            ]
+        )
         starts = [
             start_of(
                 images, order.recipe, options, order.output, reporter, by_default=order.by_default
@@ -306,19 +189,47 @@ def extract_to_files(
             if place is not None:
                 write_preview(images, start.backbone, place, reporter)
             atomic.require_space(start.output.parent, start.disk_need())
+        recalled = recall_for(images, starts, options)
         sinks = [_shards(start) for start in starts]
         lanes = [
             start.lane(images, own, reporter) for start, own in zip(starts, sinks, strict=True)
         ]
         try:
-            outcomes = compute(images, lanes, options, reporter)
+            outcomes, n_read = _worked(images, lanes, options, reporter, recalled)
         finally:
             # Also after Ctrl-C: what is finished is kept.
             _seal([sink for own in sinks for sink in own])
         return [
-            _published(images, start, lane, outcome, own, started)
+            _published(
+                images,
+                start,
+                lane,
+                outcome,
+                own,
+                started,
+                Record(images, outcome, clock, start.index, n_read),
+            )
             for start, lane, outcome, own in zip(starts, lanes, outcomes, sinks, strict=True)
         ]
+
+
+def _worked(
+    images: ImageSet,
+    lanes: Sequence[Lane],
+    options: RunOptions,
+    reporter: Reporter,
+    recalled: Recalled,
+) -> tuple[list[pipeline.Outcome], int]:
+    """How each sample ended in each lane, and how many files were read for it."""
+    enough = recalled.enough([chain for lane in lanes for chain in lane.known])
+    if recalled.whole(enough):
+        outcomes = recalled.outcomes(len(lanes))
+        if options.strict:
+            for i, reason in outcomes[0].reasons.items():
+                stop_at_first(images.samples[i], reason)
+        return outcomes, 0
+    outcomes = compute(images, lanes, options, reporter, recalled)
+    return outcomes, int((outcomes[0].statuses[~enough, 0] >= 0).sum())
 
 
 def preview_paths(options: RunOptions, starts: Sequence[Start]) -> list[Path | None]:
@@ -369,6 +280,7 @@ def _published(
     outcome: pipeline.Outcome,
     sinks: Sequence[shards.Shards],
     started: float,
+    record: Record,
 ) -> Extraction:
     judge(outcome, images, start.options, start.output)
     # Read back from the disk: what is published is what was sealed.
@@ -386,6 +298,7 @@ def _published(
             start.output,
             existing=start.existing,
             add=start.options.add,
+            record=record,
         )
     except KeyboardInterrupt:
         total = len(images.samples)
@@ -400,4 +313,5 @@ def _published(
         removed,
         written,
         resumed=start.resumed,
+        read=record.n_read,
     )

@@ -10,13 +10,13 @@ import numpy as np
 
 from .. import paths
 from ..backbones.base import Backbone
-from ..cache.features import Features
-from ..cache.features import open as open_features
+from ..cache.features import Features, opened
 from ..cache.format import Header, Layer, write
 from ..images.sample import ImageSet
+from .contract import Outcome
 from .options import RunOptions
-from .pipeline import Outcome
-from .rows import rows_of, same, with_kept
+from .record import Record
+from .rows import gone, rows_of, same, with_kept
 from .stores import Store
 
 _BLOCK = 4096  # rows gathered at a time
@@ -45,6 +45,7 @@ def publish(
     *,
     existing: Features | None,
     add: bool,
+    record: Record | None = None,
 ) -> tuple[Features, int, bool]:
     """Write the file, unless it is the same already.
 
@@ -62,6 +63,8 @@ def publish(
         The file as it is.
     add : bool
         Keep its rows whose path is gone.
+    record : Record, optional
+        What this run has seen of the files, for the next one.
 
     Returns
     -------
@@ -74,22 +77,27 @@ def publish(
     views = backbone.preprocessing.views
     rows = rows_of(images.samples, outcome, views)
     removed = 0
+    unchanged = False
     if existing is not None:
-        seen = {sample.path for sample in images.samples}
+        seen = images.columns.paths
         if add:
             rows = with_kept(rows, existing.rows, seen)
         else:
-            removed = sum(path not in seen for path in existing.paths) // views
-        unchanged = _same_header(existing.header, header) and same(rows, existing.rows)
-        if outcome.computed == 0 and unchanged:
-            return existing, removed, False
+            removed = len(gone(existing.rows.paths, seen)) // views
+        unchanged = (
+            outcome.computed == 0
+            and _same_header(existing.header, header)
+            and same(rows, existing.rows)
+        )
+    if existing is not None and unchanged and not (record and record.pays(rows, output)):
+        return existing, removed, False
     first, *others = (_blocks(store, rows.keys, views) for store in known)
     layers = [
         Layer(each.to_recipe(), backbone.fingerprint(each), blocks)
         for each, blocks in zip(backbone.outputs[1:], others, strict=True)
     ]
-    write(output, header, rows, first, layers)
-    return open_features(output), removed, True
+    write(output, header, rows, first, layers, None if record is None else record.index(rows))
+    return opened(output, rows), removed, True
 
 
 def _same_header(a: Header, b: Header) -> bool:
@@ -101,5 +109,5 @@ def _blocks(store: Store, keys: np.ndarray, views: int) -> Iterator[np.ndarray]:
     """Features of all rows, in their order; the views of an image are neighbours."""
     images = keys[::views]
     for start in range(0, len(images), _BLOCK):
-        found = store.take([key.tobytes() for key in images[start : start + _BLOCK]])
+        found = store.take(images[start : start + _BLOCK])
         yield found.reshape(len(found) * views, -1)

@@ -32,6 +32,8 @@ class Extraction:
     seconds : float
     written : bool
         False if the file already was what it would have become.
+    read : int
+        Images whose files were read; the others are unchanged since an earlier run.
     """
 
     features: Features
@@ -46,6 +48,7 @@ class Extraction:
     engine: str
     seconds: float
     written: bool
+    read: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The reply of ``bottleneck extract --json``."""
@@ -61,6 +64,7 @@ class Extraction:
             "quarantined": self.quarantined,
             "ignored": self.ignored,
             "removed": self.removed,
+            "read": self.read,
             "features": [int(x) for x in f.features.shape],
             "layers": {
                 name: [int(x) for x in array.shape]
@@ -82,6 +86,7 @@ def result_of(
     removed: int,
     written: bool,
     resumed: int = 0,
+    read: int = 0,
 ) -> Extraction:
     """Put together what the parts of a run have found.
 
@@ -94,7 +99,7 @@ def result_of(
     output : pathlib.Path or None
     started : float
         By `time.monotonic`, in seconds.
-    removed, resumed : int
+    removed, resumed, read : int
     written : bool
         See `Extraction`.
     """
@@ -111,4 +116,5 @@ def result_of(
         engine=str(features.environment.get("engine", "")),
         seconds=time.monotonic() - started,
         written=written,
+        read=read,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
 from .. import paths
-from ..cache.layout import Column, Rows
-from ..images.sample import Sample
+from ..cache.layout import Rows
+from ..images.sample import Sample, Samples
+from ..texts import Coded, Column, concatenated, find_texts
 from .pipeline import Outcome
 
 
@@ -29,49 +31,65 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome, views: int = 1) -> Rows
     Rows
         In the order of the samples, and of the views within each.
     """
-    good = [i for i in range(len(samples)) if i not in outcome.reasons for _ in range(views)]
-    kept = [samples[i] for i in good]
-    return _build(
-        [sample.path for sample in kept],
-        outcome.keys[good].reshape(-1, 32),
-        [sample.label for sample in kept],
-        [sample.split for sample in kept],
-        {name: [sample.meta.get(name) for sample in kept] for name in _columns(kept)},
-        [(samples[i].path, reason) for i, reason in sorted(outcome.reasons.items())],
-        None if views == 1 else np.tile(np.arange(views, dtype=np.int32), len(good) // views),
+    columns = Samples.of(samples)
+    keys = outcome.keys
+    if outcome.reasons or views > 1:
+        left = np.ones(len(columns), bool)
+        left[list(outcome.reasons)] = False
+        good = np.repeat(np.flatnonzero(left), views)
+        columns, keys = columns.take(good), keys[good]
+    labels, classes = _coded(columns.labels, columns.classes)
+    return Rows(
+        paths=columns.paths,
+        keys=keys,
+        labels=labels,
+        splits=columns.splits,
+        classes=classes,
+        meta=dict(columns.meta),
+        view=None if views == 1 else np.tile(np.arange(views, dtype=np.int32), len(keys) // views),
+        quarantine=[(samples[i].path, reason) for i, reason in sorted(outcome.reasons.items())],
     )
 
 
-def with_kept(new: Rows, old: Rows, seen: set[str]) -> Rows:
+def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
     """`new` with the rows of `old` whose path is not among the `seen` ones (``--add``).
+
+    Parameters
+    ----------
+    new, old : Rows
+    seen : sequence of str
+        Ordered like rows.
 
     Returns
     -------
     Rows
         Ordered by path; a column that only one side has is empty or NaN on the other.
     """
-    left = [i for i, path in enumerate(old.paths) if path not in seen]
-    kept = old.take(np.array(left, np.intp))
+    kept = old.take(gone(old.paths, seen))
     names = list(dict.fromkeys([*new.meta, *kept.meta]))
     both = [(new, len(new)), (kept, len(kept))]
-    merged = _build(
-        [*new.paths, *kept.paths],
-        np.concatenate([new.keys, kept.keys]),
-        [*labels_of(new), *labels_of(kept)],
-        [*new.splits, *kept.splits],
-        {name: [value for rows, n in both for value in _values(rows, name, n)] for name in names},
-        sorted(
-            [*new.quarantine, *(item for item in old.quarantine if item[0] not in seen)],
-            key=lambda item: paths.order(item[0]),
-        ),
-        None if new.view is None else np.concatenate([new.view, kept.views()]),
+    known = dict.fromkeys([*new.classes, *kept.classes])
+    number = {name: i for i, name in enumerate(known)}
+    shifted = np.array([*(number[name] for name in kept.classes), -1], np.int32)
+    labels, classes = _coded(np.concatenate([new.labels, shifted[kept.labels]]), list(known))
+    bad = [path for path, _ in old.quarantine]
+    left = [old.quarantine[i] for i in gone(bad, seen).tolist()]
+    merged = Rows(
+        paths=concatenated([new.paths, kept.paths]),
+        keys=np.concatenate([new.keys, kept.keys]),
+        labels=labels,
+        splits=Coded.of(chain(new.splits, kept.splits)),
+        classes=classes,
+        meta={name: _joined([_values(rows, name, n) for rows, n in both]) for name in names},
+        quarantine=sorted([*new.quarantine, *left], key=lambda item: paths.order(item[0])),
+        view=None if new.view is None else np.concatenate([new.view, kept.views()]),
     )
     return merged.take(merged.sorted())
 
 
-def labels_of(rows: Rows) -> list[str | None]:
-    """Class names, None where there is none."""
-    return [rows.classes[i] if i >= 0 else None for i in rows.labels]
+def gone(of: Sequence[str], seen: Sequence[str]) -> np.ndarray:
+    """The places of the paths that are not among the `seen` ones: (m,) int."""
+    return np.flatnonzero(find_texts(of, seen) < 0)
 
 
 def same(a: Rows, b: Rows) -> bool:
@@ -92,43 +110,35 @@ def same(a: Rows, b: Rows) -> bool:
 def _same_column(a: Column, b: Column) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.array_equal(a, b, equal_nan=True)
-    return isinstance(a, list) and isinstance(b, list) and a == b
+    return not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray) and a == b
 
 
-def _values(rows: Rows, name: str, n: int) -> list[str | float | None]:
+def _values(rows: Rows, name: str, n: int) -> Column:
+    """A column; NaN for all `n` rows if there is none."""
     column = rows.meta.get(name)
-    return [None] * n if column is None else list(column)
+    return np.full(n, np.nan) if column is None else column
 
 
-def _columns(samples: Sequence[Sample]) -> list[str]:
-    return list(dict.fromkeys(name for sample in samples for name in sample.meta))
+def _joined(parts: Sequence[Column]) -> Column:
+    """One column below the other: numbers if all are numbers, else text, empty for what is NaN."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return concatenated(_as_texts(part) for part in parts)
 
 
-def _build(
-    paths_: list[str],
-    keys: np.ndarray,
-    labels: list[str | None],
-    splits: list[str],
-    meta: dict[str, list[str | float | None]],
-    quarantine: list[tuple[str, str]],
-    view: np.ndarray | None,
-) -> Rows:
-    classes = sorted({label for label in labels if label is not None}, key=paths.order)
-    number = {name: i for i, name in enumerate(classes)}
-    return Rows(
-        paths=paths_,
-        keys=keys,
-        labels=np.array([-1 if c is None else number[c] for c in labels], np.int32),
-        splits=splits,
-        classes=classes,
-        meta={name: _column(values) for name, values in meta.items()},
-        view=view,
-        quarantine=quarantine,
-    )
+def _as_texts(column: Column) -> Iterable[str]:
+    if not isinstance(column, np.ndarray):
+        return column
+    return ("" if np.isnan(value) else str(value) for value in column.tolist())
 
 
-def _column(values: list[str | float | None]) -> Column:
-    """Numbers as float64 with NaN for what is missing, anything else as text."""
-    if all(value is None or isinstance(value, float) for value in values):
-        return np.array([np.nan if value is None else value for value in values], np.float64)
-    return ["" if value is None else str(value) for value in values]
+def _coded(labels: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels as indices into the classes that occur, which are ordered by their bytes."""
+    used = (np.flatnonzero(np.bincount(labels + 1)[1:])).tolist()
+    classes = sorted((names[i] for i in used), key=paths.order)
+    if classes == list(names):
+        return labels, classes
+    place = {name: i for i, name in enumerate(classes)}
+    new = np.full(len(names) + 1, -1, np.int32)  # the last one is for -1
+    new[used] = [place[names[i]] for i in used]
+    return new[labels], classes

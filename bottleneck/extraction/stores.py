@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..cache import sealed
+from ..cache.keys import KeyIndex, as_keys
 from ..errors import CacheError
+
+Keys: TypeAlias = Sequence[bytes] | np.ndarray  # of 32 bytes, or of shape (m, 32), uint8
 
 
 class Store(Protocol):
@@ -18,7 +21,10 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, keys: Sequence[bytes]) -> np.ndarray:
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are in the store: (m,) bool."""
+
+    def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of keys that are all in the store."""
 
 
@@ -46,11 +52,16 @@ class MemoryStore:
         for key, row in zip(keys, features, strict=True):
             self._row[key.tobytes()] = row
 
-    def take(self, keys: Sequence[bytes]) -> np.ndarray:
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are here: (m,) bool."""
+        return np.fromiter((key.tobytes() in self._row for key in keys), bool, len(keys))
+
+    def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of `keys`."""
-        if not keys:
-            return np.empty((0, self._feature_size), np.float32)
-        return np.stack([self._row[key] for key in keys])
+        result = np.empty((len(keys), self._feature_size), np.float32)
+        for i, key in enumerate(as_keys(keys)):
+            result[i] = self._row[key.tobytes()]
+        return result
 
 
 class RowStore:
@@ -66,19 +77,27 @@ class RowStore:
     """
 
     def __init__(self, keys: np.ndarray, features: object, views: int = 1) -> None:
-        self._row = {keys[i].tobytes(): i for i in range(0, len(keys), views)}
+        # Of the images of the file, the rows of one being neighbours.
+        self._image = KeyIndex(keys[::views])
         self._features = features
         self._views = views
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._image)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._row
+        return key in self._image
 
-    def take(self, keys: Sequence[bytes]) -> np.ndarray:
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are here: (m,) bool."""
+        return self._image.rows(keys) >= 0
+
+    def take(self, keys: Keys) -> np.ndarray:
         """Features (m, views * d) float32 of `keys`."""
-        first = np.array([self._row[key] for key in keys], np.int64)
+        first = self._image.rows(as_keys(keys))
+        if len(first) and first.min() < 0:
+            raise KeyError(bytes(keys[int(first.argmin())]))
+        first *= self._views
         rows = (first[:, None] + np.arange(self._views)).ravel()
         # HDF5 wants increasing rows, each once.
         unique, back = np.unique(rows, return_inverse=True)
@@ -91,11 +110,11 @@ class ShardStore:
 
     Parameters
     ----------
-    index : dict of bytes to (Shard, int)
+    index : sealed.Index
         From `cache.sealed.load_all`.
     """
 
-    def __init__(self, index: dict[bytes, tuple[sealed.Shard, int]]) -> None:
+    def __init__(self, index: sealed.Index) -> None:
         self._index = index
 
     def __len__(self) -> int:
@@ -104,14 +123,18 @@ class ShardStore:
     def __contains__(self, key: object) -> bool:
         return key in self._index
 
-    def take(self, keys: Sequence[bytes]) -> np.ndarray:
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are here: (m,) bool."""
+        return self._index.holds(keys)
+
+    def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of `keys`, of which there is at least one."""
         return sealed.take(self._index, keys)
 
     def environments(self) -> list[dict[str, Any]]:
         """What the shards were computed with, each different one once."""
         found: list[dict[str, Any]] = []
-        for shard in {id(shard): shard for shard, _ in self._index.values()}.values():
+        for shard in self._index.shards:
             if shard.environment and shard.environment not in found:
                 found.append(shard.environment)
         return found
@@ -137,19 +160,27 @@ class Chain:
     def __contains__(self, key: object) -> bool:
         return any(key in store for store in self._stores)
 
-    def take(self, keys: Sequence[bytes]) -> np.ndarray:
-        """Features (m, d) float32 of `keys`, each from the first store that has it."""
-        result = np.empty((len(keys), self._feature_size), np.float32)
-        left = list(range(len(keys)))
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Which of `keys`, (m, 32) uint8, are in any store: (m,) bool."""
+        found = np.zeros(len(keys), bool)
         for store in self._stores:
-            here = [i for i in left if keys[i] in store]
-            if here:
-                result[here] = store.take([keys[i] for i in here])
-                taken = set(here)
-                left = [i for i in left if i not in taken]
-        if left:
+            found |= store.holds(keys)
+        return found
+
+    def take(self, keys: Keys) -> np.ndarray:
+        """Features (m, d) float32 of `keys`, each from the first store that has it."""
+        wanted = as_keys(keys)
+        result = np.empty((len(wanted), self._feature_size), np.float32)
+        left = np.arange(len(wanted))
+        for store in self._stores:
+            there = store.holds(wanted[left])
+            if there.any():
+                result[left[there]] = store.take(wanted[left[there]])
+                left = left[~there]
+        if len(left):
+            first = wanted[left[0]].tobytes().hex()
             raise CacheError(
-                f"{len(left)} finished features are gone, the first of key {keys[left[0]].hex()[:12]}",
+                f"{len(left)} finished features are gone, the first of key {first[:12]}",
                 expected="the shards of this run as they were sealed",
                 next="run again; check whether another program cleans the folder of parts",
             )

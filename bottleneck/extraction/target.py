@@ -16,6 +16,7 @@ from ..backbones.weights import from_file
 from ..cache import sealed
 from ..cache.features import Features
 from ..cache.features import open as open_features
+from ..cache.keys import KeyIndex
 from ..errors import InputError
 from ..images.decode import BadImage
 from ..images.folders import is_unlisted
@@ -24,6 +25,7 @@ from ..images.sample import ImageSet
 from ..recipe import recipe_conflict
 from ..reporter import Reporter
 from .options import RecipeOptions, RunOptions
+from .rows import gone
 from .settle import names_another, other_weights
 from .stores import ShardStore
 
@@ -112,12 +114,14 @@ def compatible(
             expected="a file of these images, or a new name",
             next="give another -o, or --force to replace the file",
         )
+    if existing.rows.paths == images.columns.paths:
+        existing.rows.paths = images.columns.paths  # in memory once
     return existing
 
 
 def _shares_a_key(existing: Features, images: ImageSet) -> bool:
     """Whether any image is in the file; reads images only until the first that is."""
-    keys = {key.tobytes() for key in existing.keys}
+    keys = KeyIndex(existing.keys)
     for sample in images.samples:
         try:
             if not sample.fault and key_of(payload(sample.source)) in keys:
@@ -150,19 +154,21 @@ def refuse_to_lose(
             where="--add",
             next="extract the folder that holds both, or give another -o and fit on both files",
         )
-    seen = {sample.path for sample in images.samples}
-    for sample in images.samples:
-        if is_unlisted(sample.fault):
-            below = sum(path.startswith(f"{sample.path}/") for path in existing.paths)
+    columns = images.columns
+    for i, fault in columns.faults.items():
+        if is_unlisted(fault):
+            folder = columns.paths[i]
+            below = sum(path.startswith(f"{folder}/") for path in existing.rows.paths)
             if below and not options.force:
                 raise InputError(
-                    f"{sample.path}: {sample.fault}; {below} rows of {existing.file} lie below it",
+                    f"{folder}: {fault}; {below} rows of {existing.file} lie below it",
                     next="make the folder readable, or --force to drop these rows",
                 )
     if not by_default or options.add or options.force:
         return
-    gone = [i for i, path in enumerate(existing.paths) if path not in seen]
-    there = sum(os.path.exists(file) for file in existing.files[gone])
+    lost = existing.rows.take(gone(existing.rows.paths, columns.paths))
+    folder = paths.unescape(existing.root)
+    there = sum(os.path.exists(os.path.join(folder, paths.unescape(p))) for p in lost.paths)
     if there:
         raise InputError(
             f"{existing.file} would lose {there} rows whose images are still there",
@@ -176,11 +182,10 @@ def precise_enough(
 ) -> bool:
     """Whether stored values may stand in the new file: float16 never passes for float32."""
     if existing.header.store == "float16" and options.store == "float32":
-        there = {sample.path for sample in images.samples}
-        gone = sum(path not in there for path in existing.paths) if options.add else 0
-        if gone:
+        left = len(gone(existing.rows.paths, images.columns.paths)) if options.add else 0
+        if left:
             raise InputError(
-                f"{existing.file} holds float16, and {gone} of its rows have no image here to "
+                f"{existing.file} holds float16, and {left} of its rows have no image here to "
                 "compute them again from",
                 expected="float16, or all images of the file",
                 where="--store float32 with --add",
@@ -197,11 +202,10 @@ def refuse_unfillable(
     """Raise an InputError where a new layer would lack rows, whose images are not here."""
     if not (options.add and new):
         return
-    there = {sample.path for sample in images.samples}
-    gone = sum(path not in there for path in existing.paths)
-    if gone:
+    left = len(gone(existing.rows.paths, images.columns.paths))
+    if left:
         raise InputError(
-            f"{gone} rows of {existing.file} have no image here to compute {new[0].id} from",
+            f"{left} rows of {existing.file} have no image here to compute {new[0].id} from",
             expected="all images of the file, where it is to get another layer",
             where="--layer with --add",
             next="leave --add away and give all images, or give another -o",

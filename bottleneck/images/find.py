@@ -11,15 +11,19 @@ import numpy as np
 
 from ..errors import InputError
 from ..paths import escape, order
-from .address import address_fault
-from .gather import Given, common_folder, existing, gather, nothing_found
+from ..texts import Coded, Texts, concatenated
+from .folders import Sniff, begins_as_image
+from .gather import Given, Part, common_folder, existing, gather, nothing_found
 from .join import join_labels
-from .layout import read_layout
+from .layout import Layout
 from .memory import from_memory, read_labels
-from .sample import ImageSet, Sample
-from .several import read_several
+from .sample import ImageSet, Sample, Samples
+from .several import Union, read_loose, read_several
 from .tables import samples_of
 from .tabular import is_data_frame, is_table, read_table
+
+# Rows of an image set; more than this many images do not fit into one run.
+_INDEX = np.int32
 
 
 def find(
@@ -31,6 +35,7 @@ def find(
     split_column: str | None = None,
     labels: Any = None,
     missing: Literal["error", "fault"] | None = None,
+    begins: Sniff = begins_as_image,
 ) -> ImageSet:
     """Find the images that were asked for, with their labels and splits.
 
@@ -52,6 +57,9 @@ def find(
     missing : {"error", "fault"}, optional
         What a path that does not exist is: an error with the names that are near, or a sample with
         the fault ``no such file``. Default: an error for one path, a fault in a list.
+    begins : callable, optional
+        Whether a file begins like an image, asked where its name says nothing. By default it is
+        opened; a run that knows the file from before need not.
 
     Returns
     -------
@@ -95,13 +103,14 @@ def find(
             expected="a .csv, .tsv or .parquet file as IMAGES or --labels",
         )
     mode = missing or ("error" if isinstance(inputs, (str, os.PathLike)) else "fault")
-    found, listed = _from_paths(arguments, base, mode == "error")
+    found, listed = _from_paths(arguments, base, mode == "error", begins)
     if sequence is not None:
         found = _align(found, read_labels(sequence, _only_files(listed, arguments)), listed)
     if join:
         joined, notes = join_labels(found.samples, read_table(labels), found.root, **columns)
         # What the folders said about labels no longer holds.
-        found = replace(found, samples=joined, notes=listed.notes + notes)
+        samples = Samples.of(joined, found.root)
+        found = replace(found, samples=samples, notes=listed.notes + notes)
     return found
 
 
@@ -135,91 +144,167 @@ def _from_table(source: Any, base: str | None, columns: dict[str, Any]) -> Image
     if None not in faults and "no such file" in faults:
         notes.append(f"{table.where}: no path exists below {base}: wrong --root?")
     name = os.path.splitext(os.path.basename(source))[0] if named else "table"
-    return _ordered(root, name, samples, 0, notes, rows, entries)
+    return _ordered(root, name, samples, notes, rows, entries)
 
 
-def _from_paths(arguments: list[str], base: str | None, strict: bool) -> tuple[ImageSet, Given]:
-    given = Given()
+def _from_paths(
+    arguments: list[str], base: str | None, strict: bool, begins: Sniff
+) -> tuple[ImageSet, Given]:
+    given = Given(begins=begins)
     for argument in arguments:
         gather(given, argument, strict, alone=len(arguments) == 1)
-    first: dict[str, int] = {}
-    for place, (path, _) in enumerate(given.files):
-        first.setdefault(path, place)
-    if not first:
+    if not len(given):
         raise nothing_found(arguments, given)
-    local = [path for path in first if not address_fault(path)]
     stated = base is not None
-    if base is None or not all(path.startswith(os.path.join(base, "")) for path in local):
+    if base is None or not all(_inside(part, base) for part in given.parts):
         homes = given.homes or [os.getcwd()]
         base = common_folder(homes if base is None else [base, *homes])
-    files = [given.files[first[path]] for path in local]
+    union, places, entries = _once(given.parts, base)
     if given.folders and len(given.folders) + given.singles > 1 and not stated:
-        samples, notes = read_several(files, given.folders, base)
+        layout, notes = read_several(given.parts, union, base)
     else:
-        samples, notes = read_layout(files, base)
-    found = {sample.source: sample for sample in samples}
-    for path in first.keys() - found.keys():
-        found[path] = Sample(escape(path), path, fault=address_fault(path))
-    samples = [found[path] for path in first]
-    at = {path: i for i, path in enumerate(first)}
-    if again := len(given.files) - len(first):
+        layout, notes = read_loose(union, np.ones(len(union.paths), bool), base)
+    if again := len(given) - len(union.paths):
         given.notes.append(f"{again} files were given more than once and count once.")
-    lone = len(arguments) == 1 and not given.folders and len(first) == 1
+    lone = len(arguments) == 1 and not given.folders and len(union.paths) == 1
     notes = given.notes + ([] if lone else notes)
-    name = (
-        os.path.splitext(os.path.basename(next(iter(first))))[0] if lone else os.path.basename(base)
+    samples = _samples(union, layout, base)
+    alone = samples[0].source if lone else ""
+    name = os.path.splitext(os.path.basename(alone))[0] if lone else os.path.basename(base)
+    name = escape(name or "images")
+    return ImageSet(base, name, samples, given.ignored, notes, places, entries), given
+
+
+def _inside(part: Part, base: str) -> bool:
+    """Whether all files of a part lie below a folder; addresses lie nowhere."""
+    start = escape(os.path.join(base, ""))
+    folder = "" if part.folder is None else escape(os.path.join(part.folder, ""))
+    return (bool(folder) and folder.startswith(start)) or all(
+        (folder + path).startswith(start) or i in part.addresses
+        for i, path in enumerate(part.all())
     )
-    places, entries = list(first.values()), [at[path] for path, _ in given.files]
-    name = name or "images"
-    return _ordered(base, name, samples, given.ignored, notes, places, entries), given
+
+
+def _once(
+    parts: Sequence[Part], base: str
+) -> tuple[Union, Sequence[int] | np.ndarray, Sequence[int] | np.ndarray]:
+    """Everything that was given, each path once and in order.
+
+    Returns
+    -------
+    union : Union
+    places : sequence of int
+        Where each path was given first.
+    entries : sequence of int
+        For all that was given its place in ``union.paths``.
+    """
+    start = escape(os.path.join(base, ""))
+    texts = [_relative(part, start) for part in parts]
+    given = texts[0] if len(texts) == 1 else concatenated(texts)
+    if len(parts) == 1 and given.ascending():  # one folder, listed in order
+        only = parts[0]
+        everything = range(len(given))
+        whole = [np.arange(len(given), dtype=_INDEX)]
+        return Union(given, only.faults, only.addresses, whole), everything, everything
+    offsets = np.cumsum([0, *map(len, texts)])
+    order = given.argsort()
+    new = np.ones(len(order), bool)
+    new[1:] = ~given.repeats(order)
+    entries = np.empty(len(order), _INDEX)
+    entries[order] = np.cumsum(new) - 1
+    places = order[new].astype(_INDEX)
+    faults, addresses = dict[int, str](), dict[int, str]()
+    for part, offset in zip(parts, offsets.tolist(), strict=False):
+        for of_part, of_all in ((part.faults, faults), (part.addresses, addresses)):
+            for i, text in of_part.items():
+                rank = int(entries[i + offset])
+                if places[rank] == i + offset:
+                    of_all[rank] = text
+    by_part = np.split(entries, offsets[1:-1])
+    return Union(given.take(places), faults, addresses, by_part), places, entries
+
+
+def _relative(part: Part, start: str) -> Texts:
+    """The paths of a part without `start`, the escaped root; addresses as they are."""
+    folder = "" if part.folder is None else escape(os.path.join(part.folder, ""))
+    if folder == start:
+        return part.all()
+    return Texts.of(
+        path if i in part.addresses else (folder + path)[len(start) :]
+        for i, path in enumerate(part.all())
+    )
+
+
+def _samples(union: Union, layout: Layout, base: str) -> Samples:
+    """Paths and what their folders say, as columns."""
+    which, places = layout.which, layout.places
+    # In the order of the feature file, which then need not number them again.
+    classes = sorted({place.label for place in places if place.label is not None}, key=order)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.array([number.get(place.label or "", -1) for place in places], np.int32)
+    splits = Coded.of(place.split for place in places)
+    below = Coded.of(place.folder for place in places)
+    deeper = any(below.values[code] for code in np.unique(below.codes[which]))
+    return Samples(
+        base,
+        union.paths,
+        labels[which],
+        classes,
+        splits.take(which),
+        {"folder": below.take(which)} if deeper else {},
+        union.faults,
+        union.addresses,
+    )
 
 
 def _only_files(given: Given, arguments: list[str]) -> int:
     """How many entries a sequence of labels must have: one for each file of the list."""
-    if given.folders or given.ignored or len(given.files) != len(arguments):
+    if given.folders or given.ignored or len(given) != len(arguments):
         raise InputError(
             "labels as a sequence need a list of images, one path each",
             expected="no folders, globs or other files in the list",
             next="give labels as a table, which is joined by path",
         )
-    return len(given.files)
+    return len(given)
 
 
 def _align(found: ImageSet, labels: list[str | None], given: Given) -> ImageSet:
     """Set the labels of a list of paths; `found.order` leads from samples to the list."""
-    first = {given.files[place][0]: place for place in found.order}
-    for place, (path, _) in enumerate(given.files):
-        if labels[place] != labels[first[path]]:
+    for place, i in enumerate(found.entries):
+        first = found.order[i]
+        if labels[place] != labels[first]:
             raise InputError(
-                f"one path with two labels, {labels[first[path]]!r} and {labels[place]!r}: {path}",
+                f"one path with two labels, {labels[first]!r} and {labels[place]!r}: "
+                f"{found.samples[i].source}",
                 expected="one",
-                where=f"items {first[path]} and {place} of the list",
+                where=f"items {first} and {place} of the list",
             )
     samples = [
         replace(sample, label=labels[place])
         for sample, place in zip(found.samples, found.order, strict=True)
     ]
-    return replace(found, samples=samples, notes=given.notes)
+    return replace(found, samples=Samples.of(samples, found.root), notes=given.notes)
 
 
 def _ordered(
     root: str,
     name: str,
     samples: list[Sample],
-    ignored: int,
     notes: list[str],
     places: list[int],
     entries: list[int],
 ) -> ImageSet:
     """Sort samples by the bytes of their paths; `entries` leads to them before and after."""
-    ranks = sorted(range(len(samples)), key=lambda i: order(samples[i].path))
-    rank_of = {i: rank for rank, i in enumerate(ranks)}
+    columns = Samples.of(samples, root)
+    order = columns.paths.argsort()
+    rank = np.empty(len(order), _INDEX)
+    rank[order] = np.arange(len(order))
     return ImageSet(
         root,
         escape(name),
-        [samples[i] for i in ranks],
-        ignored,
+        columns.take(order),
+        0,
         notes,
-        [places[i] for i in ranks],
-        [rank_of[i] for i in entries],
+        np.array(places, _INDEX)[order],
+        rank[np.array(entries, np.intp)],
     )

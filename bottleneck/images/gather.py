@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from ..paths import escape, order
+from ..paths import escape
+from ..texts import Texts, concatenated
 from .address import address_fault
-from .folders import file_fault, is_image_file, walk
+from .folders import Sniff, begins_as_image, file_fault, is_image_file, walk
 from .formats import suffix
-from .layout import File
 from .tabular import is_table
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -26,28 +26,88 @@ class Given:
 
     Attributes
     ----------
-    files : list of (str, str or None)
-        Absolute path and fault of each image, in the user's order, repeated ones included; a URL
-        in a list stands as it was written.
+    parts : list of Part
+        The images in the user's order, repeated ones included.
     homes : list of str
         The folders given, and those of the files given: their common parent is the root.
     ignored, others
         Files that are no images, and how often each suffix occurs among them.
-    folders : dict of str to list
-        The folders given, by absolute path, and the images in each.
     singles : int
         How many files were given by themselves, those that are no images included.
     notes : list of str
         What the user should know whatever the labels are.
+    begins : callable
+        Whether a file begins like an image, where its name says nothing.
     """
 
-    files: list[File] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     homes: list[str] = field(default_factory=list)
     ignored: int = 0
     others: Counter[str] = field(default_factory=Counter)
-    folders: dict[str, list[File]] = field(default_factory=dict)
     singles: int = 0
     notes: list[str] = field(default_factory=list)
+    begins: Sniff = begins_as_image
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders given, each once, in the user's order."""
+        return list(dict.fromkeys(part.folder for part in self.parts if part.folder is not None))
+
+    def add_file(self, path: str, fault: str | None, *, address: bool = False) -> None:
+        """Take one file by its absolute path, or an address as it was written."""
+        if not self.parts or self.parts[-1].folder is not None:
+            self.parts.append(Part(None))
+        self.parts[-1].add(path, fault, address)
+        if not address:
+            self.add_home(os.path.dirname(path))
+
+    def add_home(self, folder: str) -> None:
+        """Take a folder that the root has to hold."""
+        if folder not in self.homes[-1:]:
+            self.homes.append(folder)
+
+
+@dataclass(slots=True)
+class Part:
+    """The images of one folder, or files that were given one after the other.
+
+    Attributes
+    ----------
+    folder : str or None
+        Absolute path; None for files.
+    paths : Texts
+        Stored form: relative to the folder, or absolute; an address as it was written, escaped.
+    faults : dict of int to str
+        By place.
+    addresses : dict of int to str
+        What is no file here, by place.
+    """
+
+    folder: str | None
+    paths: Texts = field(default_factory=lambda: Texts.of(()))
+    faults: dict[int, str] = field(default_factory=dict)
+    addresses: dict[int, str] = field(default_factory=dict)
+    _new: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.paths) + len(self._new)
+
+    def add(self, path: str, fault: str | None, address: bool) -> None:
+        """Append one file."""
+        if fault is not None:
+            self.faults[len(self)] = fault
+        if address:
+            self.addresses[len(self)] = path
+        self._new.append(escape(path))
+
+    def all(self) -> Texts:
+        """The paths, with what was appended."""
+        if self._new:
+            self.paths, self._new = concatenated([self.paths, self._new]), []
+        return self.paths
 
 
 def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bool = False) -> None:
@@ -58,7 +118,7 @@ def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bo
         return
     address = address_fault(argument)
     if address and listed:
-        given.files.append((argument, address))
+        given.add_file(argument, address, address=True)
         given.singles += 1
         return
     if not argument or address:
@@ -87,35 +147,31 @@ def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bo
 
 
 def _add_missing(given: Given, path: str) -> None:
-    given.files.append((path, "no such file"))
-    given.homes.append(os.path.dirname(path))
+    given.add_file(path, "no such file")
     given.singles += 1
 
 
 def _add(given: Given, path: str, argument: str, *, alone: bool, chosen: bool = True) -> None:
     """Add a path that exists; `chosen` says that the user wrote it, rather than a pattern."""
     if os.path.isdir(path):
-        found = walk(path)
-        files = sorted(found.files, key=lambda file: order(escape(file[0])))
-        given.files += files
-        given.folders[path] = files
-        given.homes.append(path)
+        found = walk(path, given.begins)
+        given.parts.append(Part(path, found.paths, found.faults))
+        given.add_home(path)
         given.ignored += found.ignored
         given.others += found.others
         return
     given.singles += 1
     if chosen:
-        _refuse_others(path, argument, alone)
-    image = is_image_file(path)
+        _refuse_others(path, argument, alone, given.begins)
+    image = is_image_file(path, given.begins)
     if image or (alone and os.path.lexists(path)):
-        given.files.append((path, file_fault(path)))
-        given.homes.append(os.path.dirname(path))
+        given.add_file(path, file_fault(path))
     else:
         given.ignored += 1
         given.others[suffix(os.path.basename(path)) or "without suffix"] += 1
 
 
-def _refuse_others(path: str, argument: str, alone: bool) -> None:
+def _refuse_others(path: str, argument: str, alone: bool, begins: Sniff) -> None:
     """Errors for files that mean something, but not images."""
     if path.lower().endswith(_TAR):
         raise InputError(
@@ -129,7 +185,7 @@ def _refuse_others(path: str, argument: str, alone: bool) -> None:
             expected="a table alone, or images with --labels TABLE",
             next=f"give the images, and --labels {argument}",
         )
-    if alone and os.path.isfile(path) and not is_image_file(path):
+    if alone and os.path.isfile(path) and not is_image_file(path, begins):
         is_list = suffix(path) == ".txt"
         raise InputError(
             f"{argument} is not an image, by its suffix and by its first bytes",

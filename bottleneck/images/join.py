@@ -23,7 +23,7 @@ from .tabular import Table
 
 
 def join_labels(
-    samples: list[Sample],
+    samples: Sequence[Sample],
     table: Table,
     root: str,
     *,
@@ -35,7 +35,7 @@ def join_labels(
 
     Parameters
     ----------
-    samples : list of Sample
+    samples : sequence of Sample
     table : Table
         Its values are paths relative to `root` or absolute, or file names, with or without suffix.
     root : str

@@ -1,16 +1,17 @@
-"""Where files lie says what they are: paths below a root in, samples with split and class out."""
+"""Where files lie says what they are: paths below a root in, split and class of each out."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..paths import escape
+import numpy as np
+
+from ..paths import escape, unescape
 from .folders import is_unlisted
-from .sample import Sample
-
-File = tuple[str, str | None]  # absolute path, and why it cannot be used if that is known
 
 SPLIT_WORDS = {
     "train": "train",
@@ -62,14 +63,38 @@ def as_text(name: str) -> str:
     return escape(name) if _ESCAPED.search(name) else name
 
 
+class Place(NamedTuple):
+    """What the folder that a file lies in says about it."""
+
+    label: str | None
+    split: str
+    folder: str  # below the class
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What their folders say about some files.
+
+    Attributes
+    ----------
+    which : ndarray of shape (n,), int32
+        For each file its entry in `places`.
+    places : list of Place
+        One for each folder, or fewer.
+    """
+
+    which: np.ndarray
+    places: list[Place]
+
+
 def read_layout(
-    files: Iterable[File],
+    paths: Iterable[str],
     root: str,
+    faults: Mapping[int, str] | None = None,
     *,
-    base: str | None = None,
     split: str | None = None,
     beside: Iterable[str] = (),
-) -> tuple[list[Sample], list[str]]:
+) -> tuple[Layout, list[str]]:
     """Give each file the split and class that its folders say.
 
     The class is the first folder below the split. Split folders count if one of them holds images.
@@ -78,61 +103,75 @@ def read_layout(
 
     Parameters
     ----------
-    files : iterable of (str, str or None)
-        Absolute path, and its fault if one is known.
+    paths : iterable of str
+        Relative to `root`, in stored form.
     root : str
-        Absolute folder that holds them all.
-    base : str, optional
-        Absolute folder at or above `root` that stored paths are relative to; default `root`.
+        Absolute folder, for the notes.
+    faults : mapping of int to str, optional
+        Why a file cannot be used, by its place, where that is known.
     split : str, optional
         The split of all these files; then the folders below `root` are classes only.
     beside : iterable of str
-        Absolute paths of other images, which also say which folders are split folders.
+        Paths of other images, likewise, which also say which folders are split folders.
 
     Returns
     -------
-    samples : list of Sample
-        In the order of `files`.
+    layout : Layout
+        In the order of `paths`.
     notes : list of str
         What was taken for granted.
     """
-    files = list(files)
-    parts = _parts([path for path, _ in files], root)
-    splits = {} if split else _split_folders([*parts, *_parts(beside, root)])
+    which, heads = _folders(paths)
+    counts = np.bincount(which, minlength=len(heads)).tolist()
+    # A folder that cannot be listed stands for images, but is none.
+    images = list(counts)
+    for i, fault in (faults or {}).items():
+        images[which[i]] -= is_unlisted(fault)
+    others = _folders(beside)[1]
+    splits = {} if split else _split_folders([*heads, *others])
     has_train = "train" in splits.values()
-    samples, direct, outside = [], 0, dict[str, int]()
-    for (path, fault), folders in zip(files, parts, strict=True):
-        own, below = split or "", folders[:-1]
+    places, direct, outside = [], 0, dict[str, int]()
+    for folders, count, images_here in zip(heads, counts, images, strict=True):
+        own, below = split or "", folders
         in_split = bool(below) and below[0] in splits
         if in_split:
             own, below = splits[below[0]], below[1:]
         elif splits and below:
-            outside[below[0]] = outside.get(below[0], 0) + 1
+            outside[below[0]] = outside.get(below[0], 0) + count
             own, below = ("", []) if has_train else ("train", below)
         label = as_text(below[0]) if below else None
         # An unlabelled file in no folder of its own: below the root or directly in a split.
-        direct += not below and len(folders) <= 1 + in_split and not is_unlisted(fault)
-        meta: dict[str, str | float] = {"folder": as_text("/".join(below[1:]))}
-        stored = escape(relative(path, root if base is None else base))
-        samples.append(Sample(stored, path, label, own, meta, fault))
-    if not any(sample.meta["folder"] for sample in samples):
-        samples = [Sample(s.path, s.source, s.label, s.split, {}, s.fault) for s in samples]
-    notes = _notes(samples, root, splits, has_train, direct, outside)
+        direct += images_here if not below and len(folders) <= in_split else 0
+        places.append(Place(label, own, as_text("/".join(below[1:]))))
+    notes = _notes(places, sum(images), root, splits, has_train, direct, outside)
     if not splits and not split:
-        notes += _one_too_high(samples, root)
-    return samples, notes
+        notes += _one_too_high(places, root)
+    return Layout(which, places), notes
 
 
-def _parts(paths: Iterable[str], root: str) -> list[list[str]]:
-    return [relative(path, root).split(os.sep) for path in paths]
+def _folders(paths: Iterable[str]) -> tuple[np.ndarray, list[list[str]]]:
+    """For each path the number of its folder, and for each folder the names it is reached by."""
+    known: dict[str, int] = {}
+    before, number = None, 0
+
+    def number_of(path: str) -> int:
+        nonlocal before, number
+        head = path.rpartition("/")[0]
+        if head != before:  # neighbours are mostly of one folder
+            before, number = head, known.setdefault(head, len(known))
+        return number
+
+    which = np.fromiter(map(number_of, paths), np.int32)
+    return which, [[unescape(name) for name in head.split("/")] if head else [] for head in known]
 
 
-def _split_folders(parts: list[list[str]]) -> dict[str, str]:
-    return {p[0]: word for p in parts if len(p) > 1 and (word := split_of(p[0])) is not None}
+def _split_folders(heads: list[list[str]]) -> dict[str, str]:
+    return {head[0]: word for head in heads if head and (word := split_of(head[0])) is not None}
 
 
 def _notes(
-    samples: list[Sample],
+    places: list[Place],
+    images: int,
     root: str,
     splits: dict[str, str],
     has_train: bool,
@@ -140,9 +179,8 @@ def _notes(
     outside: dict[str, int],
 ) -> list[str]:
     notes = []
-    images = sum(not is_unlisted(sample.fault) for sample in samples)
     name = escape(os.path.basename(root) or root)
-    classes = {sample.label for sample in samples} - {None}
+    classes = {place.label for place in places} - {None}
     if outside:
         named = ", ".join(escape(folder) for folder in sorted(outside)[:5])
         named += ", ..." if len(outside) > 5 else ""
@@ -159,10 +197,10 @@ def _notes(
     return notes
 
 
-def _one_too_high(samples: list[Sample], root: str) -> list[str]:
+def _one_too_high(places: list[Place], root: str) -> list[str]:
     """What to tell where the only class folder looks like the data set itself."""
-    classes = {sample.label for sample in samples} - {None}
-    below = {str(sample.meta.get("folder", "")).split("/")[0] for sample in samples}
+    classes = {place.label for place in places} - {None}
+    below = {place.folder.split("/")[0] for place in places}
     if len(classes) != 1 or not any(split_of(folder) for folder in below):
         return []
     name, only = escape(os.path.basename(root) or root), str(next(iter(classes)))

@@ -1,22 +1,46 @@
-"""Several folders at once: the images of each in, samples with split and class out."""
+"""Several folders at once: the images of each in, split and class of every image out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from ..paths import escape
+from ..texts import Texts
 from .folders import is_unlisted
-from .layout import File, as_text, read_layout, relative, split_of
-from .sample import Sample
+from .gather import Part
+from .layout import Layout, Place, as_text, read_layout, relative, split_of
 
 SHOWN = 5  # names in one note
+NOWHERE = Place(None, "", "")  # of an address
 
 
-def read_several(
-    files: Iterable[File], folders: Mapping[str, list[File]], root: str
-) -> tuple[list[Sample], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Union:
+    """The images of all parts, each once.
+
+    Attributes
+    ----------
+    paths : Texts
+        Relative to the root, in stored form.
+    faults : mapping of int to str
+        By place.
+    addresses : mapping of int to str
+        What is no file here, by place: it lies in no folder.
+    entries : sequence of ndarray of int
+        For each part the places of its images in `paths`.
+    """
+
+    paths: Texts
+    faults: Mapping[int, str]
+    addresses: Mapping[int, str]
+    entries: Sequence[np.ndarray]
+
+
+def read_several(parts: Sequence[Part], union: Union, root: str) -> tuple[Layout, list[str]]:
     """Give each file the split and class that the folder it was given in says.
 
     A folder named like a split (``A/train B/test``) is that split, and the folders in it are the
@@ -26,55 +50,97 @@ def read_several(
 
     Parameters
     ----------
-    files : iterable of (str, str or None)
-        Absolute path and fault of each image, each path once.
-    folders : mapping of str to list of (str, str or None)
-        The images of each folder given, by its absolute path, in the user's order.
+    parts : sequence of Part
+        In the user's order.
+    union : Union
+        Their images.
     root : str
-        Absolute folder that holds all; stored paths are relative to it.
+        Absolute folder that holds all.
 
     Returns
     -------
-    samples : list of Sample
-        In the order of `files`.
+    layout : Layout
+        In the order of ``union.paths``.
     notes : list of str
         What was taken for granted.
     """
-    files = list(files)
-    known: dict[str, Sample] = {}
+    which = np.full(len(union.paths), -1, np.int32)
+    places: list[Place] = []
     taken: dict[str, list[str]] = {}
     notes: list[str] = []
+    folders = list(dict.fromkeys(part.folder for part in parts if part.folder is not None))
     splits = {split for folder in folders if (split := split_of(os.path.basename(folder)))}
-    for folder, inside in folders.items():
+    done = set()
+    for part, entries in zip(parts, union.entries, strict=True):
+        folder = part.folder
+        if folder is None or folder in done:
+            continue
+        done.add(folder)
         name = os.path.basename(folder)
         split = split_of(name)
-        if split is None and _only_direct(inside, folder):
+        if split is None and _only_direct(part):
             kind = "classes"
-            label = as_text(name) or None
-            samples = [Sample(escape(relative(p, root)), p, label, fault=f) for p, f in inside]
+            place = Place(as_text(name) or None, "", "")
+            layout = Layout(np.zeros(len(entries), np.int32), [place])
         else:
             kind = "read by the folders in them" if split is None else "splits"
-            samples, told = read_layout(inside, folder, base=root, split=split)
+            layout, told = read_layout(part.all(), folder, part.faults, split=split)
             notes += told
+        own = layout.places
         if split is None and splits and "train" not in splits:
             # As in one folder with ants/ bees/ test/: what is beside the test images trains.
-            samples = [replace(s, split=s.split or "train") for s in samples]
+            own = [place._replace(split=place.split or "train") for place in own]
         taken.setdefault(kind, []).append(escape(relative(folder, root) or name))
-        for sample in samples:
-            known.setdefault(sample.source, sample)
-    loose = [file for file in files if file[0] not in known]
-    if loose:
-        samples, told = read_layout(loose, root, beside=list(known))
-        known.update((sample.source, sample) for sample in samples)
-        notes += told
+        new = which[entries] < 0
+        which[entries[new]] = layout.which[new] + len(places)
+        places += own
+    loose = which < 0
+    if loose.any():
+        layout, told = read_loose(union, loose, root)
+        which[loose] = layout.which + len(places)
+        places += layout.places
+        notes += told if len(union.addresses) < loose.sum() else []
     told = [f"{_listed(names)}: taken as {kind}" for kind, names in taken.items()]
     notes.insert(0, "Several folders: " + "; ".join(told) + ".")
-    return _same_columns([known[path] for path, _ in files]), notes
+    return Layout(which, places), notes
 
 
-def _only_direct(files: list[File], folder: str) -> bool:
+def read_loose(union: Union, loose: np.ndarray, root: str) -> tuple[Layout, list[str]]:
+    """What the folders below the root say about some of the images.
+
+    Parameters
+    ----------
+    union : Union
+    loose : ndarray of shape (n,), bool
+        Which of them; the others only say which folders are split folders.
+    root : str
+
+    Returns
+    -------
+    layout : Layout
+        Of the loose ones, in order.
+    notes : list of str
+    """
+    if loose.all() and not union.addresses:
+        return read_layout(union.paths, root, union.faults)
+    files = loose.copy()
+    files[list(union.addresses)] = False
+    rows = np.flatnonzero(files)
+    layout, notes = read_layout(
+        union.paths.take(rows),
+        root,
+        {i: union.faults[row] for i, row in enumerate(rows.tolist()) if row in union.faults},
+        beside=union.paths.take(np.flatnonzero(~loose)),
+    )
+    which = np.full(len(union.paths), len(layout.places), np.int32)
+    which[rows] = layout.which
+    return Layout(which[loose], [*layout.places, NOWHERE]), notes
+
+
+def _only_direct(part: Part) -> bool:
+    """Whether all images of a folder lie directly in it, and there is one."""
     depths = {
-        relative(path, folder).count(os.sep) for path, fault in files if not is_unlisted(fault)
+        path.count("/") for i, path in enumerate(part.all()) if not is_unlisted(part.faults.get(i))
     }
     return depths == {0}
 
@@ -82,9 +148,3 @@ def _only_direct(files: list[File], folder: str) -> bool:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
-
-
-def _same_columns(samples: list[Sample]) -> list[Sample]:
-    if not any(sample.meta for sample in samples):
-        return samples
-    return [s if s.meta else replace(s, meta={"folder": ""}) for s in samples]

@@ -74,6 +74,8 @@ def show_extraction(result: Extraction, *, verbose: bool) -> None:
         others.append(f"{plural(result.removed, 'row')} removed: {gone}")
     if others:
         _line("; ".join(others))
+    if verbose:
+        _line(f"{plural(result.read, 'file')} read")
     show_quarantine(f.quarantine, verbose=verbose)
     show_classes(f)
     # Of a run that computed nothing it would say how fast files are hashed.
@@ -102,9 +104,18 @@ def show_quarantine(quarantine: Sequence[tuple[str, str]], *, verbose: bool = Fa
 
 def show_classes(features: Features) -> None:
     """How many images of each class are in each split."""
+    import numpy as np
+
+    from ..texts import Coded
+
     # Of an image that was cut into tiles the first one: images are counted, not rows.
     firsts = features.views == 0
-    counts = Counter(zip(features.splits[firsts], features.y[firsts].tolist(), strict=True))
+    coded = Coded.of(features.rows.splits)
+    counts: dict[tuple[str, int], int] = {}
+    for code, split in enumerate(coded.values):
+        labels = features.y[firsts & (coded.codes == code)]
+        numbered = enumerate(np.bincount(labels + 1).tolist(), start=-1)
+        counts |= {(split, i): count for i, count in numbered if count}
     splits = [s for s in ("train", "val", "test", "") if any(s == key[0] for key in counts)]
     if not features.classes:
         _line("no labels")
@@ -112,7 +123,7 @@ def show_classes(features: Features) -> None:
     table = _table("class", *(s or "images" for s in splits))
     order = [*range(len(features.classes)), -1]
     for i in order[:20]:
-        numbers = [counts[(s, i)] for s in splits]
+        numbers = [counts.get((s, i), 0) for s in splits]
         if any(numbers):
             name = features.classes[i] if i >= 0 else "(unlabelled)"
             table.add_row(Text(printable(name)), *(f"{x:,}" for x in numbers))

@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from blake3 import blake3
+from bottleneck_probe.cache.format import write
+from bottleneck_probe.cache.index import FileIndex
 
 README = Path(__file__).parents[2] / "cache" / "README.md"
 
@@ -70,6 +72,50 @@ def test_every_dataset_has_the_type_and_the_checksums_of_the_specification(writt
         )
         assert f["checksums"].attrs["content"] == blake3(joined).hexdigest()
         assert f["checksums"].attrs["algorithm"] == "blake3"
+
+
+def test_the_index_has_the_types_and_the_digests_of_the_specification(
+    tmp_path, header, rows, features
+):
+    n, q = 50, 1
+    index = FileIndex(
+        np.full((n, 4), 7),
+        np.full((q, 4), -1),
+        np.zeros((q, 32), np.uint8),
+        ["ants/notes"],
+        np.full((1, 4), 9),
+        10**18,
+        10**8,
+        {"pillow": "13.0"},
+    )
+    write(tmp_path / "x.h5", header(), rows(n), [features(n)], index=index)
+    with h5py.File(tmp_path / "x.h5") as f:
+        assert {name: (item.shape, item.dtype.kind) for name, item in f["stat"].items()} == {
+            "files": ((n, 4), "i"),
+            "quarantine": ((q, 4), "i"),
+            "quarantine_keys": ((q, 32), "u"),
+            "ignored_paths": ((1,), "O"),
+            "ignored": ((1, 4), "i"),
+            "clock": ((2,), "i"),
+            "decoders": ((1,), "O"),
+        }
+        assert set(f["checksums/stat"]) == set(f["stat"])
+        assert f["stat/files"].dtype == f["stat/clock"].dtype == np.dtype("<i8")
+        assert (
+            blake3(f["stat/files"][:].tobytes()).digest() == f["checksums/stat/files"][0].tobytes()
+        )
+        assert json.loads(f["stat/decoders"][0]) == {"pillow": "13.0"}
+        sums = {}
+        f["checksums"].visititems(
+            lambda name, item: sums.update({name: item}) if isinstance(item, h5py.Dataset) else None
+        )
+        for attribute, left_out in (("content", "\0"), ("content_without_stat", "stat/")):
+            joined = b"".join(
+                name.encode() + b"\0" + sums[name][:].tobytes()
+                for name in sorted(sums, key=str.encode)
+                if not name.startswith(left_out)
+            )
+            assert f["checksums"].attrs[attribute] == blake3(joined).hexdigest()
 
 
 def test_the_fingerprint_is_that_of_the_specification(written):

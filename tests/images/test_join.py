@@ -51,7 +51,7 @@ def test_spaces_and_letter_case(tree: Tree):
     found = find(root, labels=labels(root, "Path,Label,SPLIT\na/1.jpg ,ant,Test \n 2,   ,\n"))
     assert [(s.label, s.split) for s in found.samples] == [("ant", "test"), (None, ""), (None, "")]
     assert [set(s.meta) for s in found.samples] == [set()] * 3
-    assert found.entries == [0, 1, 2]
+    assert list(found.entries) == [0, 1, 2]
 
 
 def test_no_row_matches(tree: Tree):

@@ -8,6 +8,7 @@ import pytest
 from bottleneck_probe.images import layout
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.layout import SPLIT_WORDS, read_layout
+from bottleneck_probe.paths import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,12 +127,11 @@ def test_a_name_and_its_escaped_spelling_are_two_classes(tmp_path: Path):
 def test_windows_paths(monkeypatch: pytest.MonkeyPatch):
     """The separator of the system splits, and paths are stored with slashes."""
     monkeypatch.setattr(os, "sep", "\\")
-    files = [("C:\\photos\\train\\ants\\new\\1.jpg", None), ("C:\\photos\\Val\\bees\\2.jpg", None)]
-    samples, notes = read_layout(files, "C:\\photos")
-    assert [(s.path, s.label, s.split, s.meta["folder"]) for s in samples] == [
-        ("train/ants/new/1.jpg", "ants", "train", "new"),
-        ("Val/bees/2.jpg", "bees", "val", ""),
-    ]
+    files = ["C:\\photos\\train\\ants\\new\\1.jpg", "C:\\photos\\Val\\bees\\2.jpg"]
+    paths = [escape(layout.relative(file, "C:\\photos")) for file in files]
+    assert paths == ["train/ants/new/1.jpg", "Val/bees/2.jpg"]
+    found, notes = read_layout(paths, "C:\\photos")
+    assert [found.places[i] for i in found.which] == [("ants", "train", "new"), ("bees", "val", "")]
     assert notes == []
     assert layout.relative("C:\\a.jpg", "C:\\") == "a.jpg"
 

@@ -38,7 +38,7 @@ def test_order_of_bytes_is_order_of_input(images: object):
     assert [first_pixel(s)[0] for s in found.samples] == list(range(12))
     assert [s.label for s in found.samples][9:] == ["c9", "c10", None]
     assert (found.root, found.order) == ("", list(range(12)))
-    assert found.entries == list(range(12))
+    assert list(found.entries) == list(range(12))
 
 
 @pytest.mark.parametrize("image", [grey(3), Image.fromarray(grey(3)), b"P6 1 1 255 \3\3\3"])

@@ -31,7 +31,7 @@ def test_path_label_split_and_the_rest(tree: Tree):
     text = "split,path,label,age,patient,note\nTrain,a/2.jpg,ants,3.5,007,x\n"
     text += "DEV,3.jpg,,,012,\n,a/1.jpg,bees,-2,1,é\n"
     found = find(table(root, text))
-    assert (found.root, found.name, found.order) == (str(root), "table", [1, 2, 0])
+    assert (found.root, found.name, list(found.order)) == (str(root), "table", [1, 2, 0])
     assert rows(found) == {
         "3.jpg": (None, "val"),
         "a/1.jpg": ("bees", ""),
@@ -266,7 +266,7 @@ def test_data_frames(tree: Tree):
     assert {s.path: s.label for s in found.samples} == {"1.jpg": None, "2.jpg": "3", "3.jpg": "1"}
     assert [s.meta["who"] for s in found.samples] == ["", "x", "NA"]
     assert found.samples[2].meta["weight"] == 0.5
-    assert (found.name, found.order) == ("table", [1, 2, 0])
+    assert (found.name, list(found.order)) == ("table", [1, 2, 0])
     with pytest.raises(InputError, match="two labels") as caught:
         find(pd.DataFrame({"path": ["a.jpg", "a.jpg"], "label": ["x", "y"]}), root=root)
     assert caught.value.where == "DataFrame, rows 0, 1"

@@ -89,10 +89,8 @@ class Texts(Sequence[str]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Texts):
-            return (
-                self is other
-                or (np.array_equal(self._offsets, other._offsets)
-                and self._data == other._data)
+            return self is other or (
+                np.array_equal(self._offsets, other._offsets) and self._data == other._data
             )
         return _equal(self, other)
 

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,14 @@ def _a_plain_processor():
 def real_processor(monkeypatch: pytest.MonkeyPatch):
     """The processor as it is."""
     monkeypatch.setattr(devices, "cpu_precisions", _real_precisions)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals():
+    """Commands that run inside a test leave their handlers behind; a background job ignores Ctrl-C."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)

@@ -33,7 +33,7 @@ from ..errors import EngineError
 from ..reporter import Reporter
 from . import devices, export
 from .base import Engine, memory_errors, out_of_memory
-from .eager import move, require_precision, threads
+from .eager import move, threads
 from .lowered import Lowered, lower
 from .network import load
 from .transfer import SLOTS, Card
@@ -45,6 +45,8 @@ _COMPILED_VERSION = 1
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
 # Inductor's settings and PyTorch's number of threads belong to the process.
 _compiling = threading.Lock()
+
+_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
 
 class CompiledEngine(Engine):
@@ -82,7 +84,7 @@ class CompiledEngine(Engine):
         precision: str = "fp32",
         reporter: Reporter,
     ) -> None:
-        require_precision(self.name, device, precision)
+        _require_precision(device, precision)
         super().__init__(
             batch_size=batch_size,
             size=backbone.preprocessing.crop,
@@ -289,3 +291,15 @@ def _words() -> Iterator[None]:
             where="--engine compile",
             next="give --engine eager",
         ) from error
+
+
+def _require_precision(device: str, precision: str) -> None:
+    """Raise an EngineError for what is not compiled for a device."""
+    known = _PRECISIONS[device.partition(":")[0]]
+    if precision not in known:
+        raise EngineError(
+            f"engine compile does not compute in {precision} on {device}",
+            expected=" or ".join(known),
+            where="--precision",
+            next="give --engine eager, or --precision fp32",
+        )

@@ -17,8 +17,6 @@ from .lowered import autocast, lower
 from .network import FeatureNetwork, load
 from .transfer import SLOTS, Card
 
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
-
 
 class EagerEngine(Engine):
     """Runs the network operation by operation.
@@ -56,7 +54,6 @@ class EagerEngine(Engine):
         precision: str = "fp32",
         reporter: Reporter,
     ) -> None:
-        require_precision(self.name, device, precision)
         network, feature_sizes = load(backbone, reporter)
         super().__init__(
             batch_size=batch_size,
@@ -109,18 +106,6 @@ class EagerEngine(Engine):
     def _compute(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
         with torch.inference_mode(), autocast(self.device, self.precision):
             return [each.float() for each in self._network(images)]
-
-
-def require_precision(engine: str, device: str, precision: str) -> None:
-    """Raise an EngineError where PyTorch does not compute so on a device."""
-    known = PRECISIONS[device.partition(":")[0]]
-    if precision not in known:
-        raise EngineError(
-            f"engine {engine} does not compute in {precision} on {device}",
-            expected=" or ".join(known),
-            where="--precision",
-            next="give --precision fp32",
-        )
 
 
 def move(network: FeatureNetwork, device: str) -> FeatureNetwork:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..backbones.base import Backbone
 from ..errors import CacheError, EngineError
 from ..reporter import Reporter
 from . import devices, export, select
-from .base import Engine
+from .base import Engine, OutOfMemoryError
 
 IMAGES = 64
 # Cosine between the feature vectors of one image, over the images.
@@ -58,10 +58,12 @@ class Verdict:
 def find(backbone: Backbone, choice: select.Choice) -> Verdict | None:
     """The verdict on `backbone`'s precision with this engine here, if it was measured before."""
     try:
-        note = json.loads(_path(backbone, choice).read_text("utf-8"))
-        return Verdict(**{name: note["verdict"][name] for name in ("median", "minimum", "images")})
+        note = json.loads(_path(backbone, choice).read_text("utf-8"))["verdict"]
+        median, minimum, images = (note[name] for name in ("median", "minimum", "images"))
     except (OSError, ValueError, KeyError, TypeError, CacheError):
         return None
+    numbers = type(median) is float and type(minimum) is float and -1 <= minimum <= median <= 1.001
+    return Verdict(median, minimum, images) if numbers and images == IMAGES else None
 
 
 def measure(
@@ -81,9 +83,32 @@ def measure(
 
     Raises
     ------
+    OutOfMemoryError
+        If not even a batch of one fits into the memory, which says nothing about the precision.
     EngineError
         If the engine does not start in one of the two precisions.
     """
+    while True:
+        try:
+            cosines = _cosines(backbone, choice, pictures, reporter)
+            break
+        except OutOfMemoryError:
+            if choice.batch_size == 1:
+                raise
+            choice = replace(choice, batch_size=choice.batch_size // 2)
+    verdict = Verdict(
+        median=float(np.min([np.median(each) for each in cosines])),  # NaN stays NaN
+        minimum=float(np.min(cosines)),
+        images=len(pictures),
+    )
+    _keep(backbone, choice, verdict, reporter)
+    return verdict
+
+
+def _cosines(
+    backbone: Backbone, choice: select.Choice, pictures: np.ndarray, reporter: Reporter
+) -> list[np.ndarray]:
+    """For each output, the cosine of each image's features to those in fp32."""
     fast, taken = select.start(choice, backbone, reporter)
     if taken.engine != choice.engine:
         raise EngineError(f"engine {choice.engine} cannot run {backbone.entry.name}")
@@ -100,14 +125,7 @@ def measure(
         n_missing=len(pictures),
     )
     engine, _ = select.start(other, reference, reporter)
-    cosines = [cosine(a, b) for a, b in zip(features, _features(engine, pictures), strict=True)]
-    verdict = Verdict(
-        median=float(np.min([np.median(each) for each in cosines])),  # NaN stays NaN
-        minimum=float(np.min(cosines)),
-        images=len(pictures),
-    )
-    _keep(backbone, choice, verdict, reporter)
-    return verdict
+    return [cosine(a, b) for a, b in zip(features, _features(engine, pictures), strict=True)]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from ..backbones.base import Backbone
 from ..errors import EngineError, WeightsError
 from ..reporter import Reporter
 from . import devices, export, gate, openvino, select
+from .base import OutOfMemoryError
 
 # Where nothing was measured: float16 is what cards of every age have, with 11 bits of mantissa.
 _ON_A_CARD = "fp16"
@@ -102,8 +103,8 @@ def settle(
             return faster
         if verdict is None:
             verdict = gate.measure(faster, choice, pictures(), reporter)
-    except WeightsError:
-        raise  # no engine could run it
+    except (WeightsError, OutOfMemoryError):
+        raise  # neither is about the precision
     except EngineError as error:
         reporter.note(f"{name}: precision fp32 ({wanted} does not run: {error.what})")
         return backbone
@@ -115,3 +116,28 @@ def settle(
         f"at least {gate.MEDIAN} and {gate.MINIMUM} are needed)"
     )
     return backbone
+
+
+def refuse_unfit(
+    backbone: Backbone,
+    *,
+    engine: str,
+    device: str,
+    pictures: Callable[[], np.ndarray],
+    reporter: Reporter,
+) -> None:
+    """Raise an EngineError where outputs that are added to a file do not pass the gate of its precision.
+
+    Parameters are those of `settle`; `backbone` has the new outputs alone, in the file's precision.
+    """
+    choice = select.choose(backbone, engine=engine, device=device, n_missing=gate.IMAGES)
+    verdict = gate.find(backbone, choice) or gate.measure(backbone, choice, pictures(), reporter)
+    if not verdict.passed:
+        names = ", ".join(output.id for output in backbone.outputs)
+        raise EngineError(
+            f"{names} of {backbone.entry.name} does not bear {backbone.precision}: {verdict.describe()}",
+            expected=f"at least {gate.MEDIAN} and {gate.MINIMUM}",
+            where="--layer",
+            next=f"extract it into a file of its own, with --precision fp32; or state --precision "
+            f"{backbone.precision} to have it in this one all the same",
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..backbones.base import Backbone
+from ..backbones.base import PRECISIONS, Backbone
 from ..errors import EngineError
 from ..reporter import Reporter
 from . import devices, export, onnx, openvino, tuning
@@ -80,9 +80,11 @@ def precisions_of(engine: str, kind: str) -> tuple[str, ...]:
         Of `backbones.base.PRECISIONS`; empty where it does not run at all.
     """
     name, _, provider = engine.partition(":")
-    if name in ("eager", "compile"):
-        # On a CPU without bfloat16 PyTorch still computes in it, only slowly.
-        return ("fp32", "bf16", "fp16") if kind == "cuda" else ("fp32", "bf16")
+    if name == "eager":
+        # Whatever the processor has: PyTorch computes in all of them, if slowly.
+        return PRECISIONS
+    if name == "compile":
+        return PRECISIONS if kind == "cuda" else ("fp32", "bf16")
     if name == "openvino":
         return devices.cpu_precisions() if kind == "cpu" else ()
     provider = provider or kind

@@ -182,6 +182,29 @@ def settle_precision(
     )
 
 
+def refuse_unfit_layers(
+    backbone: Backbone,
+    new: Sequence[Output],
+    options: RecipeOptions,
+    run_options: RunOptions,
+    images: ImageSet,
+    reporter: Reporter,
+) -> None:
+    """Raise an EngineError where a layer that is added does not bear the file's precision.
+
+    Whoever states the precision has decided.
+    """
+    if backbone.precision == "fp32" or options.precision != "auto" or not new:
+        return
+    precision.refuse_unfit(
+        backbone.with_outputs(tuple(new)),
+        engine=run_options.engine,
+        device=run_options.device,
+        pictures=lambda: gate_images(images.samples, backbone.preprocessing),
+        reporter=reporter,
+    )
+
+
 def warn_of_a_frame(backbone: Backbone, reporter: Reporter) -> None:
     """Tell where the crop is larger than the resized image, which leaves a black frame."""
     p = backbone.preprocessing

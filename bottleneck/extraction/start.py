@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import nodes
-from ..backbones.base import Backbone
+from ..backbones.base import PRECISIONS, Backbone
 from ..cache.features import Features
 from ..cache.index import FileIndex, index_of
 from ..images.sample import ImageSet
-from ..reporter import Reporter
+from ..reporter import Reporter, Silent
 from .contract import Sink
 from .lane import Lane
 from .options import RecipeOptions, RunOptions
 from .remember import Known, Recalled, recall
 from .settle import (
+    refuse_unfit_layers,
     settle_backbone,
     settle_outputs,
     settle_precision,
@@ -29,6 +30,7 @@ from .target import (
     compatible,
     disk_need,
     open_target,
+    parts_folder,
     precise_enough,
     refuse_to_lose,
     refuse_unfillable,
@@ -115,11 +117,16 @@ def start_of(
     # A file that is replaced (--force) keeps its layers, unless others are stated.
     kept = present if recipe_options.layer else backbone.outputs
     backbone = settle_outputs(backbone, recipe_options, kept)
-    if recorded is None:
+    left = _precision_of_parts(output, backbone) if recorded is None else None
+    if left is not None and recipe_options.precision == "auto":
+        backbone = backbone.with_precision(left)
+    elif recorded is None:
         backbone = settle_precision(
             backbone, recipe_options, options, images, reporter, measure=fetch
         )
     new = [each for each in backbone.outputs if each not in present]
+    if existing is not None and fetch:
+        refuse_unfit_layers(backbone, new, recipe_options, options, images, reporter)
     views = backbone.preprocessing.views
     finished, resumed = sealed_shards(output, backbone, reporter)
     stores: list[list[Store]] = [[each] for each in finished]
@@ -150,6 +157,17 @@ def start_of(
         resumed=resumed,
         n_missing=max(0, len(images.samples) - resumed - done),
     )
+
+
+def _precision_of_parts(output: Path, backbone: Backbone) -> str | None:
+    """The precision of what a run that did not end has left, where no file says it yet."""
+    if not parts_folder(output).exists():
+        return None
+    left = {
+        precision: sealed_shards(output, backbone.with_precision(precision), Silent())[1]
+        for precision in PRECISIONS
+    }
+    return max(left, key=lambda precision: left[precision]) if any(left.values()) else None
 
 
 def _sizes(backbone: Backbone, existing: Features | None) -> list[int]:

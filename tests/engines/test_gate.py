@@ -1,11 +1,13 @@
 """The gate: cosines of real features decide, the verdict is kept, and `auto` follows it."""
 
+import json
+
 import numpy as np
 import pytest
 from bottleneck_probe import EngineError
 from bottleneck_probe.backbones import registry
 from bottleneck_probe.engines import devices, gate, openvino, precision, select
-from bottleneck_probe.engines.base import Engine
+from bottleneck_probe.engines.base import Engine, OutOfMemoryError
 from bottleneck_probe.extraction.gate_images import gate_images
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.payload import payload, to_pixels
@@ -160,12 +162,54 @@ def test_a_dry_run_measures_nothing(backbone, machine):
     assert "was not run yet" in line
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"verdict": {"median": 1}}', "[]"])
+GOOD = {"median": 0.9999, "minimum": 0.999, "images": gate.IMAGES}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"verdict": {"median": 1}}',
+        *(
+            json.dumps({"verdict": {**GOOD, name: value}})
+            for name, value in [
+                ("median", None),
+                ("median", "0.9999"),
+                ("median", [1.0]),
+                ("median", True),
+                ("median", 5.0),
+                ("minimum", 0.99995),
+                ("images", 0),
+                ("images", True),
+            ]
+        ),
+    ],
+)
 def test_a_damaged_verdict_is_none(content, backbone, machine):
     faster = backbone.with_precision("bf16")
     choice = select.choose(faster, n_missing=1)
     gate._path(faster, choice).write_text(content)
     assert gate.find(faster, choice) is None
+    gate._path(faster, choice).write_text(json.dumps({"verdict": GOOD}))
+    assert gate.find(faster, choice).passed
+
+
+def test_memory_that_runs_out_says_nothing_about_a_precision(backbone, machine, monkeypatch):
+    """Smaller batches are tried; if none fits that is the error, and no file becomes fp32 by it."""
+    real, largest = select.start, 2
+
+    def start(choice, backbone, reporter):
+        if choice.batch_size > largest:
+            raise OutOfMemoryError("too large")
+        return real(choice, backbone, reporter)
+
+    monkeypatch.setattr(select, "start", start)
+    assert settled(backbone)[0] == "bf16"
+    largest = 0
+    with pytest.raises(OutOfMemoryError):
+        settled(backbone.with_preprocessing(crop=(192, 192)))
 
 
 def test_the_images_are_the_users_own_and_photographs_where_they_are_few(tmp_path):

@@ -119,6 +119,7 @@ def test_every_engine_is_listed_with_its_precisions(machine, monkeypatch):
     assert select.engines_here("cpu") == [
         ("eager", "fp32"),
         ("eager", "bf16"),
+        ("eager", "fp16"),
         ("compile", "fp32"),
         ("compile", "bf16"),
         ("onnx", "fp32"),

@@ -5,7 +5,7 @@ import json
 import bottleneck_probe as bp
 import numpy as np
 import pytest
-from bottleneck_probe import RecipeError
+from bottleneck_probe import EngineError, RecipeError
 from bottleneck_probe.engines import devices, gate, openvino, select
 from PIL import Image
 
@@ -76,6 +76,41 @@ def test_a_probe_predicts_in_the_precision_it_was_fitted_in(photos, tmp_path, mo
     assert set(asked) == {"bf16"}
     own = probe.predict_proba(np.asarray(cache.features))
     np.testing.assert_allclose(guess.probabilities, own, atol=1e-6)
+
+
+def test_what_a_killed_run_left_says_the_precision(photos, tmp_path, monkeypatch):
+    """There is no file yet, but finished work."""
+    from bottleneck_probe.extraction import job
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "publish", die)
+        with pytest.raises(KeyboardInterrupt):
+            bp.extract(
+                photos, output=tmp_path / "x.h5", precision="bf16", engine="eager", quiet=True
+            )
+    done = bp.extract(photos, output=tmp_path / "x.h5", quiet=True)
+    assert done.recipe["precision"] == "bf16"
+    assert not (tmp_path / "x.h5.parts").exists()
+
+
+def test_a_layer_that_does_not_bear_the_precision_stays_out(photos, tmp_path, monkeypatch):
+    how = {"output": tmp_path / "x.h5", "engine": "eager", "quiet": True}
+    bp.extract(photos, precision="bf16", **how)
+    before = (tmp_path / "x.h5").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "MINIMUM", 1.1)
+        with pytest.raises(EngineError, match=r"blocks\.3:avg .* does not bear bf16"):
+            bp.extract(photos, layer="blocks.3:avg", **how)
+        assert (tmp_path / "x.h5").read_bytes() == before
+        # Whoever states it has decided.
+        both = bp.extract(photos, layer="blocks.3:avg", precision="bf16", **how)
+        assert list(both.outputs) == ["penultimate:none", "blocks.3:avg"]
+    monkeypatch.setattr(gate, "MINIMUM", 0.5)
+    more = bp.extract(photos, layer="blocks.4:avg", **how)
+    assert list(more.outputs)[-1] == "blocks.4:avg"
 
 
 @pytest.mark.skipif(not BF16, reason="needs a processor with bfloat16, and OpenVINO")

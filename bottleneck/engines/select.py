@@ -92,7 +92,7 @@ def precisions_of(engine: str, kind: str) -> tuple[str, ...]:
 
 
 def engines_here(device: str) -> list[tuple[str, str]]:
-    """Every engine that can run on a device, with each of its precisions, the reference first.
+    """Every engine that can run on a device, with each precision that the device itself has.
 
     Parameters
     ----------
@@ -110,7 +110,9 @@ def engines_here(device: str) -> list[tuple[str, str]]:
         names += ["onnx"] if kind == "cpu" else ["onnx:cuda", "onnx:tensorrt"]
     if kind == "cpu" and openvino.installed_version():
         names.append("openvino")
-    return [(name, precision) for name in names for precision in precisions_of(name, kind)]
+    # What PyTorch only emulates is no choice for somebody who wants to be quick.
+    quick = devices.cpu_precisions() if kind == "cpu" else PRECISIONS
+    return [(name, each) for name in names for each in precisions_of(name, kind) if each in quick]
 
 
 def versions_of(engine: str) -> dict[str, str]:

@@ -47,10 +47,11 @@ def real_processor(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(autouse=True)
 def _own_signals():
-    """Commands that run inside a test leave their handlers behind; a background job ignores Ctrl-C."""
+    """Commands that run inside a test end with both ignored; a background job ignores Ctrl-C."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)

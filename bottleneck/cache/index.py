@@ -54,7 +54,7 @@ class FileIndex:
     grain_ns : int
         What that clock may be off or late by.
     decoders : dict of str to str
-        Versions of what found the files in the quarantine unusable.
+        Versions of what found the files in the quarantine unusable, and the ignored no images.
     """
 
     files: np.ndarray
@@ -110,7 +110,23 @@ def settled(statuses: np.ndarray, time_ns: int, grain_ns: int) -> np.ndarray:
 
 def status_of(found: os.stat_result) -> tuple[int, int, int, int]:
     """Size, mtime_ns, ctime_ns and inode, each of which int64 can hold."""
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & _INODE_BITS)
+    return as_row((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+
+
+def as_row(status: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Make a file's status fit into int64; one dated after 2262 is as good as without a number.
+
+    Examples
+    --------
+    >>> as_row((120_000, 5, 5, 2**63 + 7))
+    (120000, 5, 5, 7)
+    >>> as_row((120_000, 10**19, 5, 7))
+    (120000, -1, -1, 0)
+    """
+    size, mtime_ns, ctime_ns, inode = status
+    if not all(-(1 << 63) <= time_ns < 1 << 63 for time_ns in (mtime_ns, ctime_ns)):
+        return size, -1, -1, 0  # so that it is never settled, and read every time
+    return size, mtime_ns, ctime_ns, inode & _INODE_BITS
 
 
 def index_of(features: Features) -> FileIndex | None:

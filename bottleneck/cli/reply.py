@@ -61,6 +61,7 @@ def answer(
     reporter = TerminalReporter(quiet=options["quiet"] or as_json)
     try:
         reply = work(reporter)
+        _ignore_signals()
     except BottleneckError as error:
         reply = _failed(error, getattr(error, "counts", {}), ERROR)
     except (OSError, MemoryError, UnicodeError) as error:
@@ -72,6 +73,7 @@ def answer(
     except KeyboardInterrupt as interrupt:
         said = BottleneckError(str(interrupt) or "interrupted")
         reply = _failed(said, getattr(interrupt, "counts", {}), INTERRUPTED)
+    _ignore_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks must not end a command that has done its work.
@@ -121,3 +123,12 @@ def _listen_for_signals() -> None:
             signal.signal(getattr(signal, name), stop)
     except ValueError:
         pass  # not in the main thread (a test runner, a notebook): Python's own handling stays
+
+
+def _ignore_signals() -> None:
+    """From here on it is settled what is said: a late Ctrl-C neither cuts it nor changes the exit code."""
+    try:
+        for name in ("SIGINT", "SIGTERM"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    except ValueError:
+        pass

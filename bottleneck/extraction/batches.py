@@ -116,7 +116,8 @@ class Batches:
                 batch.keys.append(key)
             # After a batch that did not fit: whole calls of the smaller engine.
             size = self._shape[0]
-            if batch.count == size - size % self._engine.batch_size:
+            # It may be fuller than that already: the other threads shrink it at any time.
+            if batch.count >= size - size % self._engine.batch_size:
                 self._submit()
 
     def flush(self) -> None:

@@ -14,7 +14,7 @@ from .. import paths
 from ..cache.index import settled, status_of
 from ..images.formats import HEAD_BYTES, sniff
 from .record import FOREIGN_GRAIN_NS
-from .remember import Known
+from .remember import Known, decoders
 
 Status = tuple[int, int, int, int]
 
@@ -58,6 +58,13 @@ class Beginnings:
     def _previous(self) -> Known | None:
         return self._ask()
 
+    @cached_property
+    def _ignored(self) -> list[str]:
+        """What an earlier run took for no images; another version may know more formats."""
+        assert self._previous is not None
+        index = self._previous.index
+        return index.ignored_paths if index.decoders == decoders() else []
+
     def _recalled(self, path: str, status: Status) -> bool | None:
         """What an earlier run found at the path, if its file is unchanged."""
         known = self._previous
@@ -68,7 +75,7 @@ class Beginnings:
         rows, index = known.features.rows, known.index
         refused = [each for each, _ in rows.quarantine]
         for names, recorded, image in (
-            (index.ignored_paths, index.ignored, False),
+            (self._ignored, index.ignored, False),
             (rows.paths, index.files, True),
             (refused, index.quarantine, True),
         ):

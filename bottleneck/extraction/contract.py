@@ -64,8 +64,8 @@ class Outcome:
     keys : ndarray of shape (n, 32), uint8
         Zeros where a file could not be read. Shared by the outcomes of one run.
     statuses : ndarray of shape (n, 4), int64
-        Size, mtime_ns, ctime_ns and inode of the file as it was read, as `as_row` gives them; -1
-        where there is none. Shared like `keys`.
+        Size, mtime_ns, ctime_ns and inode of the file as it was read, as
+        `cache.index.as_row` gives them; -1 where there is none. Shared like `keys`.
     reasons : dict of int to str
         Samples without a feature, and why.
     computed, reused : int
@@ -104,15 +104,3 @@ class Interrupted(KeyboardInterrupt):
         self.kept = kept
         self.total = total
         self.counts = {"seen": total, "kept": kept}
-
-
-def as_row(status: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """Make a file's status fit into int64: some file systems number their files beyond it.
-
-    Examples
-    --------
-    >>> as_row((120_000, 5, 5, 2**63 + 7))
-    (120000, 5, 5, 7)
-    """
-    size, mtime_ns, ctime_ns, inode = status
-    return size, mtime_ns, ctime_ns, inode & (2**63 - 1)

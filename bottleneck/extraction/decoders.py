@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 from ..errors import BottleneckError, InputError
-from . import patience
 from .crew import TICK_S, Crew
+from .patience import Patience
 from .prepare import Prepared, Preparer
 
 
@@ -100,10 +100,11 @@ class Decoders:
             if prepared is None or not worker.patience.is_over(elapsed, others):
                 continue
             # The thread cannot be ended. It is left alone, and another one takes its place.
-            worker.leave_alone()
+            reason = worker.leave_alone(prepared)
+            if reason is None:
+                continue  # finished at the last moment
             self._workers.remove(worker)
-            limit = patience.DECODE_TIMEOUT_S
-            self._results.put(prepared.given_up(f"decoding took over {limit:g} s"))
+            self._results.put(prepared.given_up(reason))
             self._hire()
 
 
@@ -123,15 +124,27 @@ class _Worker:
         self._results = results
         self._crew = crew
         self._name_of = name_of
-        self.patience: patience.Patience[Prepared] = patience.Patience()
+        self.patience: Patience[Prepared] = Patience()
         self.thread: Thread | None = None
         self._left_alone = False
+        self._lock = Lock()  # a sample is either given up or finished
 
-    def leave_alone(self) -> None:
-        """Expect nothing of this thread any more; should it come to an end, it takes no new sample."""
-        self._left_alone = True
+    def leave_alone(self, work: Prepared) -> str | None:
+        """Expect nothing of this thread any more; should it come to an end, it takes no new sample.
+
+        Returns
+        -------
+        str or None
+            The reason for the sample it works on; None if it is done with that.
+        """
+        with self._lock:
+            if not self.patience.is_at(work):
+                return None
+            self._left_alone = True
+            reason = self.patience.give_up()
         if self.thread is not None:
             self._crew.forget(self.thread)
+        return reason
 
     def work(self) -> None:
         """Until there are no more tickets."""
@@ -141,7 +154,9 @@ class _Worker:
                 self._tickets.put(None)  # for the next thread
                 return
             try:
-                self._results.put(self._prepare(index))
+                prepared = self._prepare(index)
+                if prepared is not None:
+                    self._results.put(prepared)
             except (BottleneckError, KeyboardInterrupt):
                 raise
             except BaseException as error:
@@ -153,10 +168,25 @@ class _Worker:
                     next="leave this file out, and report it: that is a defect of bottleneck-probe",
                 ) from error
 
-    def _prepare(self, index: int) -> Prepared:
-        prepared = self._preparer.read(index)
+    def _prepare(self, index: int) -> Prepared | None:
+        """The sample; None if it was given up meanwhile, and then nothing of it is noted."""
+        preparer = self._preparer
+        if preparer.is_file(index):  # reading one is the system's, which no other code can hold up
+            content = preparer.fetch(index)
+        else:
+            self.patience.begin(Prepared(index), fetching=True)
+            content = preparer.fetch(index)
+            if not self._finish():
+                return None
+        prepared = preparer.take(index, content)
         if prepared.missing:
             self.patience.begin(prepared)
-            self._preparer.decode(prepared)
-            self.patience.end()
+            preparer.decode(prepared)
+            if not self._finish():
+                return None
         return prepared
+
+    def _finish(self) -> bool:
+        with self._lock:
+            self.patience.end()
+            return not self._left_alone

@@ -10,7 +10,7 @@ from typing import Any
 from ..backbones.base import Backbone
 from ..cache import shards
 from ..engines import select
-from ..engines.base import Engine
+from ..engines.base import Engine, OutOfMemoryError
 from ..images.preprocess import Preprocessing
 from ..images.sample import Sample
 from ..reporter import Reporter
@@ -94,6 +94,7 @@ class Lane:
         self._told: set[str] = set()
         self._checked = False
         self._choices: dict[tuple[int, ...], select.Choice] = {}
+        self._fitting: int | None = None  # the batch size after one did not fit
 
     def chains(self) -> list[Chain]:
         """For each output all features that are in its stores now."""
@@ -111,22 +112,32 @@ class Lane:
     def start(self, outputs: tuple[int, ...]) -> Engine:
         """An engine for these outputs, after it has been seen to agree with what is stored."""
         engine, environment = self._engine(outputs)
-        if self._checked:
-            return engine
+        while not self._checked:
+            try:
+                self._check(engine, outputs, environment)
+                break
+            except OutOfMemoryError:
+                if engine.batch_size == 1:
+                    raise
+            engine = self.smaller(outputs, engine)
+            environment = environment_of(self._choices[outputs], self.backbone)
+        return engine
+
+    def _check(self, engine: Engine, outputs: tuple[int, ...], environment: dict[str, Any]) -> None:
+        """See that an engine agrees with what is stored, and make its environment the lane's."""
         earlier = spotcheck.earlier_environments(environment, self._recorded)
-        speed = self.environment.get("speed")
-        self.environment = dict(environment)
+        checked = dict(environment)
         if earlier:
-            self.environment["earlier"] = earlier
-            self.environment["parity_gap"] = self._gap(engine, outputs, environment, earlier[0])
-        if speed:
-            self.environment["speed"] = speed
+            checked["earlier"] = earlier
+            checked["parity_gap"] = self._gap(engine, outputs, environment, earlier[0])
+        if "speed" in self.environment:
+            checked["speed"] = self.environment["speed"]
+        self.environment = checked
         for sink in self.sinks:
             if isinstance(sink, shards.Shards):
                 sink.environment = dict(self.environment)
         scaled.tell_gap(engine, self._samples, self.preprocessing, self._reporter)
         self._checked = True
-        return engine
 
     def _engine(self, outputs: tuple[int, ...]) -> tuple[Engine, dict[str, Any]]:
         cut = self.backbone.with_outputs(tuple(self.backbone.outputs[i] for i in outputs))
@@ -141,9 +152,35 @@ class Lane:
         if choice.reason not in self._told:
             self._told.add(choice.reason)
             self._reporter.note(f"{self.backbone.entry.name}: {choice.reason}")
-        engine, choice = select.start(choice, cut, self._reporter)
+        if self._fitting is not None and self._fitting < choice.batch_size:
+            choice = replace(choice, batch_size=self._fitting, open_batch=False)
+        engine, choice = self._started(choice, cut)
         self._choices[outputs] = choice
         return engine, environment_of(choice, self.backbone)
+
+    def _started(self, choice: select.Choice, cut: Backbone) -> tuple[Engine, select.Choice]:
+        """An engine, for fewer images where it runs out of memory while it is built."""
+        while True:
+            try:
+                return select.start(choice, cut, self._reporter)
+            except OutOfMemoryError:
+                if choice.batch_size == 1:
+                    raise
+            choice = self._halved(choice, choice.batch_size)
+
+    def _halved(self, choice: select.Choice, batch_size: int) -> select.Choice:
+        """The choice for half of a batch that did not fit; told."""
+        self._fitting = batch_size // 2
+        self._reporter.warn(
+            f"{self.backbone.entry.name}: {batch_size} images do not fit into the memory of "
+            f"{choice.device}; going on with batches of {self._fitting}"
+        )
+        # Rows from here on are those of another batch shape: the environment names the last one.
+        self.environment["batch_size"] = self._fitting
+        for sink in self.sinks:
+            if isinstance(sink, shards.Shards):
+                sink.environment = dict(self.environment)
+        return replace(choice, batch_size=self._fitting, open_batch=False)
 
     def smaller(self, outputs: tuple[int, ...], engine: Engine) -> Engine:
         """The same engine for half the images, after its batch did not fit into the memory; told.
@@ -155,21 +192,10 @@ class Lane:
         engine : Engine
             The one that failed.
         """
-        choice = replace(
-            self._choices[outputs], batch_size=engine.batch_size // 2, open_batch=False
-        )
-        self._reporter.warn(
-            f"{self.backbone.entry.name}: {engine.batch_size} images do not fit into the memory of "
-            f"{choice.device}; going on with batches of {choice.batch_size}"
-        )
+        choice = self._halved(self._choices[outputs], engine.batch_size)
         cut = self.backbone.with_outputs(tuple(self.backbone.outputs[i] for i in outputs))
-        engine, choice = select.start(choice, cut, self._reporter)
+        engine, choice = self._started(choice, cut)
         self._choices[outputs] = choice
-        # Rows from here on are those of another batch shape: the environment names the last one.
-        self.environment["batch_size"] = choice.batch_size
-        for sink in self.sinks:
-            if isinstance(sink, shards.Shards):
-                sink.environment = dict(self.environment)
         return engine
 
     def _gap(

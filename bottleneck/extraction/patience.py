@@ -5,6 +5,10 @@ the machine is busy. So what counts is the thread's own time on a processor, whe
 time on the clock counts where a thread uses no processor at all, and no other decoder does either:
 it may wait for one that compiles a kernel or holds a lock. A program that was suspended (a laptop's lid,
 Ctrl-Z) is charged one tick for it.
+
+What is fetched from a data set runs code that may wait for a network: there only time on the clock
+counts, and more of it. Nobody is charged for waiting until another thread is out of the same data set,
+as long as that one gets on.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import threading
 import time
 from typing import Generic, TypeVar
+
+from ..images import exclusive
 
 T = TypeVar("T")
 
@@ -30,21 +36,30 @@ class Patience(Generic[T]):
 
     def __init__(self) -> None:
         self._work: T | None = None
+        self._fetching = False
+        self._thread = 0
         self._clock: int | None = None
+        self._awaited: tuple[int, int] | None = None
         self._seen: T | None = None  # the work that the figures below are about
         self._began_s = self._last_s = 0.0
         self._waited_s = self._idle_s = 0.0
         self.advancing = False
 
-    def begin(self, work: T) -> None:
-        """This thread starts to decode."""
+    def begin(self, work: T, *, fetching: bool = False) -> None:
+        """This thread starts to decode, or to fetch from what is no file."""
+        self._thread = threading.get_ident()
         if self._clock is None and hasattr(time, "pthread_getcpuclockid"):
-            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._clock = time.pthread_getcpuclockid(self._thread)
+        self._fetching = fetching
         self._work = work
 
     def end(self) -> None:
         """It has finished."""
         self._work = None
+
+    def is_at(self, work: T) -> bool:
+        """Whether it still is at `work`."""
+        return self._work is work
 
     def look(self, elapsed_s: float) -> T | None:
         """See how the thread has got on in the last `elapsed_s` seconds; what it works on."""
@@ -54,6 +69,10 @@ class Patience(Generic[T]):
             self._waited_s = self._idle_s = 0.0
             self.advancing = work is not None
             return work
+        awaited = exclusive.awaited(self._thread)
+        if awaited != self._awaited:  # another thread's turn, or its own
+            self._awaited = awaited
+            self._waited_s = self._idle_s = 0.0
         self._waited_s += elapsed_s
         self.advancing = work is not None and computed - self._last_s > _ADVANCED_S
         self._last_s = computed
@@ -61,6 +80,8 @@ class Patience(Generic[T]):
 
     def is_over(self, elapsed_s: float, others_advance: bool) -> bool:
         """Whether the image has had its time; after `look`."""
+        if self._fetching:
+            return self._waited_s >= _BUSY * DECODE_TIMEOUT_S
         if self._clock is None:
             return self._waited_s >= _NO_CLOCK * DECODE_TIMEOUT_S
         if self.advancing or others_advance:
@@ -72,6 +93,13 @@ class Patience(Generic[T]):
             or self._idle_s >= DECODE_TIMEOUT_S
             or self._waited_s >= _BUSY * DECODE_TIMEOUT_S
         )
+
+    def give_up(self) -> str:
+        """Let nobody wait for this thread any more; the reason for its image."""
+        exclusive.give_up(self._thread)
+        if self._fetching:
+            return f"reading it took over {_BUSY * DECODE_TIMEOUT_S:g} s"
+        return f"decoding took over {DECODE_TIMEOUT_S:g} s"
 
     def _computed_s(self) -> float:
         if self._clock is None:

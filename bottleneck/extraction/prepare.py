@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
 
+from ..cache.index import as_row
 from ..images.decode import BadImage
-from ..images.payload import Pixels, fetch, key_of
+from ..images.payload import Fetched, Pixels, fetch, key_of
 from ..images.preprocess import Preprocessing, decoded, frames, outside
 from ..images.sample import Sample
 from .claims import Claims
-from .contract import Lane, as_row
+from .contract import Lane
 
 Status = tuple[int, int, int, int]
 
@@ -60,7 +62,9 @@ class Prepared:
     framed: dict[int, Framed] = field(default_factory=dict)  # by lane
 
     def given_up(self, reason: str) -> Prepared:
-        """The same sample, quarantined while somebody still decodes it."""
+        """The same sample, quarantined while somebody still reads or decodes it."""
+        if self.key is None:
+            return Prepared(self.index, reason=reason)
         framed = {i: Framed(outputs, reason=reason) for i, outputs in self.missing.items()}
         return Prepared(self.index, self.key, framed=framed)
 
@@ -112,19 +116,27 @@ class Preparer:
         self._note(index, known.key, known.status)
         return Prepared(index, known.key, known.reason)
 
-    def read(self, index: int) -> Prepared:
-        """Read and hash; `missing` of the result says whether it is to be decoded.
+    def is_file(self, index: int) -> bool:
+        """Whether a sample is a file, or a known fault, and no code of somebody else's is called."""
+        sample = self._samples[index]
+        return bool(sample.fault) or isinstance(sample.source, (str, os.PathLike))
 
-        Never raises for a bad image: the reason is the result.
-        """
+    def fetch(self, index: int) -> tuple[Fetched, bytes] | str:
+        """Read and hash, and note nothing; a reason instead for what cannot be read."""
         sample = self._samples[index]
         if sample.fault:
-            return Prepared(index, reason=sample.fault)
+            return sample.fault
         try:
             fetched = fetch(sample.source)
-            key = key_of(fetched.content)
+            return fetched, key_of(fetched.content)
         except BadImage as bad:
-            return Prepared(index, reason=str(bad))
+            return str(bad)
+
+    def take(self, index: int, content: tuple[Fetched, bytes] | str) -> Prepared:
+        """Note what was fetched; `missing` of the result says whether it is to be decoded."""
+        if isinstance(content, str):
+            return Prepared(index, reason=content)
+        fetched, key = content
         self._note(index, key, fetched.status)
         prepared = Prepared(index, key)
         missing = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from ..texts import find_texts
 from .contract import Outcome
 from .remember import decoders
 
-# Kernels stamp files by a clock that ticks every 1 to 10 ms; exFAT counts in 10 ms.
-GRAIN_NS = 100_000_000
+# Kernels stamp files by a clock that ticks every 1 to 10 ms; exFAT counts in 10 ms. Linux stamps a
+# page that is written through a memory map once, and not again until it was written back: by default
+# after 30 s, looked for every 5 s.
+GRAIN_NS = 35_000_000_000 if sys.platform == "linux" else 100_000_000
 # FAT counts in 2 s, older file systems in 1 s: known by times without a fraction.
 COARSE_GRAIN_NS = 2_000_000_000
 # Files on another device may be stamped by another computer, whose clock need not agree with ours.
@@ -47,18 +50,20 @@ class Clock:
     time_ns: int
     devices: frozenset[int]
 
-    def grain_ns(self, folders: Iterable[str]) -> int:
-        """What files in these folders may be stamped too early by.
+    def grain_ns(self, files: Iterable[str | None]) -> int:
+        """What these files may be stamped too early by.
 
         A file with a later time than `time_ns` less this may change without looking different.
         """
-        for folder in folders:
-            try:
-                if os.stat(folder).st_dev not in self.devices:
+        for file in files:
+            if file is None:
+                continue
+            try:  # each file, not its folder: a link may lead to another device
+                if os.stat(file).st_dev not in self.devices:
                     return FOREIGN_GRAIN_NS
             except (OSError, ValueError):
-                continue  # no image there can be read
-        return GRAIN_NS if self.time_ns % 1_000_000_000 else COARSE_GRAIN_NS
+                continue  # it cannot be read either
+        return GRAIN_NS if self.time_ns % 1_000_000_000 else max(GRAIN_NS, COARSE_GRAIN_NS)
 
 
 def clock_of(stamped: Sequence[Path]) -> Clock:
@@ -118,8 +123,8 @@ class Record:
             ignored_paths=list(unlike),
             ignored=np.array(list(unlike.values()), np.int64).reshape(-1, 4),
             time_ns=self.clock.time_ns,
-            grain_ns=self.clock.grain_ns(_folders(self.images)),
-            decoders=decoders() if quarantined else {},
+            grain_ns=self.clock.grain_ns(self.images.columns.files()),
+            decoders=decoders(),
         )
 
     def pays(self, rows: Rows, file: Path) -> bool:
@@ -136,8 +141,8 @@ class Record:
         others = len(new.ignored_paths)
         if old is not None:
             gained &= ~old.unchanged(old.files, new.files)
-            others = len(set(new.ignored_paths) - set(old.ignored_paths))
             if old.decoders == new.decoders:
+                others = len(set(new.ignored_paths) - set(old.ignored_paths))
                 refused &= ~old.unchanged(old.quarantine, new.quarantine)
         sizes = np.concatenate([new.files[gained, 0], new.quarantine[refused, 0]])
         saved = int(sizes.sum()) + _OPEN_BYTES * (len(sizes) + others)
@@ -151,15 +156,6 @@ class Record:
         found = values[at]
         found[at < 0] = nothing
         return found
-
-
-def _folders(images: ImageSet) -> set[str]:
-    """Where the files of the samples lie."""
-    samples = images.columns
-    below = {path.rpartition("/")[0] for path in samples.paths}
-    named = {os.path.join(samples.root, paths.unescape(folder)) for folder in below}
-    others = (s for s in samples.sources.values() if isinstance(s, str))
-    return named | {os.path.dirname(source) for source in others}
 
 
 def _below(

@@ -23,6 +23,9 @@ MARGIN = 2
 # What a thread keeps of memory for pixels: 20 megapixels. The system hands out new memory page by
 # page, which takes as long again as decoding into it.
 _MOST_KEPT = 60_000_000
+# The quick decoder is told a size, not a scale, and takes the smallest of 1/8, 2/8 ... 8/8 that gives
+# it: of 3x3 pixels 3/8 leaves 2x2 as 4/8 does, but others. From 8 pixels on, no two give the same.
+_LEAST_SHRUNK = 16
 
 
 def shrink_for(size: tuple[int, int], needed: tuple[int, int]) -> int:
@@ -76,6 +79,8 @@ def decode_rgb(data: bytes, header: Any, shrink: int = 1) -> np.ndarray | None:
         thread's next call, but not before the last reference to the array is gone.
     """
     if header.mode not in ("L", "RGB"):
+        return None
+    if shrink > 1 and max(header.size) < _LEAST_SHRUNK:
         return None
     width, height = shrunk(header.size, shrink)
     try:

@@ -193,6 +193,8 @@ def payload(source: Any) -> bytes | np.ndarray:
     if is_tensor(source):
         return tensor_pixels(source)
     if isinstance(source, np.ndarray):
+        if source.dtype.hasobject:  # references: neither a key nor a colour can be made of them
+            raise BadImage("an array of objects; numbers were expected")
         return source
     if callable(source) and not hasattr(source, "getexif"):
         try:
@@ -202,6 +204,8 @@ def payload(source: Any) -> bytes | np.ndarray:
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             raise BadImage(f"its data set raised {type(error).__name__}: {text}") from error
+        if callable(produced) and not hasattr(produced, "getexif"):
+            raise BadImage(f"its data set gave a function ({type(produced).__name__}), no image")
         return payload(produced)
     # A PIL image that was only opened reads its file now, and that at most one thread may do: the
     # same object may stand in a list many times, and several may share an open file.
@@ -329,9 +333,20 @@ def tensor_pixels(tensor: Any) -> np.ndarray:
     Raises
     ------
     BadImage
-        If it is a float tensor: it may be normalised already, and then its pixels are lost.
+        If it is a float tensor: it may be normalised already, and then its pixels are lost. Or if
+        it is sparse, quantised or of the meta device.
     """
-    values = tensor.detach().cpu().numpy()
+    try:
+        # Before NumPy sees it, which has no bfloat16.
+        if tensor.is_floating_point():
+            raise BadImage(
+                f"a tensor of type {str(tensor.dtype).removeprefix('torch.')}: already normalised? "
+                "Give PIL images or uint8"
+            )
+        values = tensor.detach().cpu().numpy()
+    except (TypeError, RuntimeError) as error:  # NotImplementedError is a RuntimeError
+        text = " ".join(str(error).split())[:200]
+        raise BadImage(f"a tensor that is no plain array: {text}") from error
     if values.dtype != np.uint8:
         raise BadImage(
             f"a tensor of type {values.dtype}: already normalised? Give PIL images or uint8"

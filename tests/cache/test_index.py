@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from bottleneck_probe.cache.format import write
-from bottleneck_probe.cache.index import FileIndex, index_of, status_of
+from bottleneck_probe.cache.index import FileIndex, index_of, settled, status_of
 from bottleneck_probe.cache.joining import concat, join
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -184,6 +184,14 @@ def test_a_status_fits_into_int64(tmp_path):
         st_ino = 2**64 - 1
 
     np.array([status_of(Found)], np.int64)
+    Found.st_mtime_ns = 2**63 - 1
+    assert status_of(Found)[1] == 2**63 - 1
+    for name in ("st_mtime_ns", "st_ctime_ns"):
+        for value in (2**63, -(2**63) - 1):
+            beyond = type("Beyond", (Found,), {name: value})
+            row = np.array([status_of(beyond)], np.int64)
+            assert not settled(row, 2**63 - 1, 0).any()
+            assert row[0, 0] == 1
     file = tmp_path / "x"
     file.write_bytes(b"ab")
     found = file.stat()

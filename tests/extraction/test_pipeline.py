@@ -288,6 +288,31 @@ def test_a_batch_that_does_not_fit_is_halved_and_done_again(lanes, through, stre
     assert lane.shrunk == ([4] if batch_size == 8 else [6, 3])
 
 
+def test_a_batch_may_be_fuller_than_the_smaller_engine_takes_at_once(lanes, through):
+    """5 images fit into a buffer, and 4 into whole calls of 2; the shrinking comes in between."""
+    shrunk = threading.Event()
+
+    class Lane(lanes.FakeLane):
+        def smaller(self, outputs, engine):
+            time.sleep(0.2)  # the second buffer is filled to 4 meanwhile
+            shrunk.set()
+            return super().smaller(outputs, engine)
+
+    def last_of_the_second():
+        assert shrunk.wait(5)
+        time.sleep(0.1)
+        return lanes.pixels_of(9)
+
+    samples = lanes.in_memory(range(20))
+    samples[9] = Sample(samples[9].path, last_of_the_second)
+    lane = Lane(lanes.Network(5, memory=2))
+    assert through(samples, lane, workers=1).computed == 20
+    assert lane.sinks[0].rows() == {
+        key: lanes.feature_of(i).tobytes()
+        for i, key in enumerate(keys_of(lanes.in_memory(range(20))))
+    }
+
+
 def test_one_image_that_does_not_fit_is_an_error(lanes, through):
     lane = lanes.FakeLane(lanes.Network(4, streams=2, memory=0))
     with pytest.raises(OutOfMemoryError, match="1 images are too many"):

@@ -13,8 +13,10 @@ import pytest
 from bottleneck_probe.extraction import patience, pipeline, prepare
 from bottleneck_probe.extraction.patience import Patience
 from bottleneck_probe.extraction.pipeline import Interrupted
+from bottleneck_probe.images.find import find
 from bottleneck_probe.images.payload import key_of
 from bottleneck_probe.images.sample import Sample
+from PIL import Image
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and clocks of POSIX")
 
@@ -89,6 +91,88 @@ def test_more_images_may_hang_than_there_are_threads(lanes, run, hung, monkeypat
     hung([sample.source for sample in samples[:5]])
     outcome = run(samples, lanes.FakeLane(), workers=1)
     assert sorted(outcome.reasons) == [0, 1, 2, 3, 4]
+    assert outcome.computed == 3
+
+
+class Hangs:
+    """A data set of which one item takes long."""
+
+    def __init__(self, lanes, number, wait, delay_s=0.0):
+        self.pixels = [lanes.pixels_of(i) for i in range(12)]
+        self.number, self.wait, self.delay_s = number, wait, delay_s
+        self.targets = [0] * len(self.pixels)  # so that no item is asked for its label
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, place):
+        time.sleep(self.delay_s)
+        if place == self.number:
+            self.wait()
+        return self.pixels[place], 0
+
+
+def test_an_item_of_a_data_set_that_hangs_ends_neither_the_run_nor_takes_for_ever(
+    lanes, run, monkeypatch
+):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.05)
+    release = threading.Event()
+    samples = find(Hangs(lanes, 4, lambda: release.wait(60))).samples
+    lane = lanes.FakeLane()
+    started = time.monotonic()
+    outcome = run(samples, lane, workers=3)
+    assert time.monotonic() - started < 4
+    release.set()
+    assert outcome.reasons[4] == "reading it took over 0.3 s"
+    rest = set(outcome.reasons.values()) - {outcome.reasons[4]}
+    assert rest == {
+        "not asked for: what it comes from is still busy with an image that was given up"
+    }
+    assert outcome.computed == len(samples) - len(outcome.reasons)
+    assert outcome.computed == len(lane.sinks[0].keys)
+
+
+def test_an_item_that_comes_too_late_changes_nothing(lanes, run, monkeypatch):
+    """Neither is its key claimed, which would take the feature from others of the same bytes."""
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.05)
+    release = threading.Event()
+
+    def late():
+        release.wait(60)
+        return lanes.pixels_of(3)
+
+    samples = lanes.in_memory(range(30))
+    samples.insert(3, Sample("late", late))
+    samples.append(Sample("the same", lambda: time.sleep(0.2) or lanes.pixels_of(77)))
+    network = lanes.Network(4, delay_s=0.05)
+    lane = lanes.FakeLane(network)
+    outcome = run(samples, lane, window=4, on_bad=lambda sample, reason: release.set())
+    assert outcome.reasons == {3: "reading it took over 0.3 s"}
+    assert not outcome.keys[3].any()
+    assert (outcome.computed, len(lane.sinks[0].keys)) == (31, 31)
+
+
+def test_waiting_for_ones_turn_is_not_charged(lanes, run, monkeypatch):
+    """A slow data set and many threads: each waits far longer than an item takes."""
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.05)  # six times as long for reading
+    samples = find(Hangs(lanes, None, None, delay_s=0.1)).samples
+    assert run(samples, lanes.FakeLane(), workers=10).reasons == {}
+
+
+def test_a_pil_image_that_was_only_opened_is_watched_as_well(lanes, run, monkeypatch):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.05)
+    release = threading.Event()
+
+    class Lazy(Image.Image):
+        def load(self):
+            release.wait(60)
+
+    lazy = Image.new("RGB", (9, 9))
+    lazy.__class__ = Lazy
+    samples = [*lanes.in_memory(range(3)), Sample("lazy", lazy), Sample("again", lazy)]
+    outcome = run(samples, lanes.FakeLane())
+    release.set()
+    assert sorted(outcome.reasons) == [3, 4]
     assert outcome.computed == 3
 
 

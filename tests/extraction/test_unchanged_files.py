@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,39 @@ def test_a_file_changed_within_the_clocks_grain_is_read_again(extract, photos, m
     monkeypatch.setattr(record, "GRAIN_NS", HOUR_NS)
     extract(root)
     assert extract(root).read == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems stamp memory maps otherwise")
+def test_a_file_changed_through_a_memory_map_is_read_again(extract, photos):
+    """Linux stamps the page when it is first written, and then not until it was written back."""
+    root = photos(2)
+    file = root / "ants" / "mapped.ppm"
+    file.write_bytes(b"P6 9 9 255\n" + bytes(243))
+    pixels = np.memmap(file, np.uint8, "r+", offset=11)
+    pixels[:] = 10
+    time.sleep(0.2)  # longer than any clock's tick
+    extract(root)
+    pixels[:] = 200
+    check_rows(root, extract(root).features)
+
+
+def test_a_file_dated_beyond_what_fits_is_read_every_time(extract, photos, settled):
+    root = photos(4)
+    shutil.copy(root / "ants" / "00000.png", root / "ants" / "nosuffix")
+    (root / "ants" / "notes").write_text("not an image")
+    for name in ("00002.png", "nosuffix", "notes"):
+        _date_beyond(root / "ants" / name)
+    for n_read in (5, 2, 2):
+        found = extract(root)
+        assert (found.seen, found.ignored, found.quarantined, found.read) == (5, 1, 0, n_read)
+    _date_beyond(root / "ants" / "00000.png")
+    assert extract(root).read == 3
+
+
+def _date_beyond(file):
+    os.utime(file, (10**10, 10**10))
+    if file.stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system has no dates after 2262")
 
 
 def test_a_file_from_the_future_is_read_again(extract, photos, output):
@@ -332,6 +366,20 @@ def test_a_file_that_is_no_image_is_opened_once(extract, photos, settled, opened
     assert (third.seen, third.ignored, third.read) == (6, 1, 1)
 
 
+def test_another_version_opens_the_ignored_files_again(extract, photos, settled, monkeypatch):
+    """It may know formats that an older one did not."""
+    root = photos(4)
+    shutil.copy(root / "ants" / "00000.png", root / "ants" / "nosuffix")
+    with monkeypatch.context() as patch:
+        patch.setattr("bottleneck_probe.extraction.beginnings.sniff", lambda head: None)
+        patch.setattr(remember, "__version__", "0.0.1")
+        for _ in range(2):
+            found = extract(root)
+            assert (found.seen, found.ignored) == (4, 1)
+    found = extract(root)
+    assert (found.seen, found.ignored) == (5, 0)
+
+
 def test_the_default_output_knows_the_ignored_files_too(
     calls, photos, settled, opened, tmp_path, monkeypatch
 ):
@@ -547,10 +595,32 @@ def test_the_clock_is_the_one_that_stamps_the_files(tmp_path):
     later = tmp_path / "later"
     later.touch()
     assert 10**18 < clock.time_ns <= later.stat().st_mtime_ns
-    assert clock.grain_ns([str(tmp_path)]) == record.GRAIN_NS
-    assert replace(clock, time_ns=5 * 10**9).grain_ns([]) == record.COARSE_GRAIN_NS
-    assert replace(clock, devices=frozenset()).grain_ns([str(tmp_path)]) == record.FOREIGN_GRAIN_NS
+    files = [None, str(tmp_path / "none"), str(file)]
+    assert clock.grain_ns(files) == record.GRAIN_NS
+    assert replace(clock, time_ns=5 * 10**9).grain_ns([]) >= record.COARSE_GRAIN_NS
+    assert replace(clock, devices=frozenset()).grain_ns(files) == record.FOREIGN_GRAIN_NS
     assert record.clock_of([tmp_path / "none"]).time_ns == 0
+
+
+def test_a_link_is_stamped_by_the_clock_of_its_target(extract, photos, output, monkeypatch):
+    root = photos(4)
+    far = root.parent / "far.png"
+    (root / "ants" / "00002.png").rename(far)
+    (root / "ants" / "00002.png").symlink_to(far)
+    real = os.stat
+
+    def stat(path, **options):
+        found = real(path, **options)
+        if os.path.realpath(path) != str(far):
+            return found
+        other = list(found)
+        other[2] = found.st_dev + 1
+        names = ("st_mtime_ns", "st_ctime_ns", "st_atime_ns")
+        return os.stat_result(other, {name: getattr(found, name) for name in names})
+
+    monkeypatch.setattr(record.os, "stat", stat)
+    extract(root)
+    assert index_of(open_features(output)).grain_ns == record.FOREIGN_GRAIN_NS
 
 
 def test_the_status_is_that_of_the_very_file_that_was_read(tmp_path):

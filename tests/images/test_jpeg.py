@@ -155,6 +155,22 @@ def test_both_decoders_shrink_alike(width: int, height: int, shrink: int, grey: 
     np.testing.assert_array_equal(found, np.asarray(expected))
 
 
+@pytest.mark.parametrize("size", [(w, h) for w in range(2, 19) for h in (2, 3, 5, 8, 15, 17)])
+def test_the_smallest_images_shrink_alike(size: tuple[int, int]):
+    """Noise of 3x3 pixels, of which two scales of libjpeg leave 2x2."""
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    data = encoded(Image.fromarray(noise))
+    for shrink in (each for each in (2, 4, 8) if each <= min(size)):
+        needed = tuple(side // 2 for side in shrunk(size, shrink))
+        if not min(needed):
+            continue
+        found = decode_pixels(data, target=lambda _, needed=needed: needed)[0]
+        real = shrink_for(size, needed)
+        np.testing.assert_array_equal(
+            found, np.asarray(decoding._decode(data, "JPEG", 10**8, None, real))
+        )
+
+
 @given(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), st.tuples(*[st.integers(1, 700)] * 2))
 def test_twice_the_needed_size_remains(size: tuple[int, int], needed: tuple[int, int]):
     shrink = shrink_for(size, needed)

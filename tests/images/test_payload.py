@@ -244,6 +244,41 @@ def test_tensors():
         payload(tensor.float() / 255)
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda torch: torch.zeros(3, 8, 8, dtype=torch.bfloat16), "bfloat16: already normalised"),
+        (
+            lambda torch: torch.zeros(3, 8, 8, dtype=torch.uint8).to_sparse(),
+            "no plain array: .*parse",
+        ),
+        (lambda torch: torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta"), "no plain array"),
+    ],
+    ids=["bfloat16", "sparse", "meta"],
+)
+def test_tensors_without_an_array_are_bad_images(make, reason: str):
+    torch = pytest.importorskip("torch")
+    for source in (make(torch), lambda: make(torch)):
+        with pytest.raises(BadImage, match=reason):
+            payload(source)
+
+
+def test_an_array_of_objects_is_a_bad_image():
+    structured = np.zeros((2, 2), dtype=[("a", object)])
+    for source in (np.array([[None]]), structured, lambda: np.array([[object()]])):
+        with pytest.raises(BadImage, match="an array of objects; numbers were expected"):
+            payload(source)
+
+
+def test_a_callable_that_returns_itself_is_a_bad_image():
+    class Itself:
+        def __call__(self) -> object:
+            return self
+
+    with pytest.raises(BadImage, match=r"gave a function \(Itself\), no image"):
+        payload(Itself())
+
+
 def test_callables_are_asked_when_needed():
     assert payload(lambda: b"abc") == b"abc"
 

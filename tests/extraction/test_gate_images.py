@@ -1,0 +1,89 @@
+"""The images of the precision's gate: read by watched threads, so that none holds up a run."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from bottleneck_probe.engines import gate
+from bottleneck_probe.extraction import gate_images as module
+from bottleneck_probe.extraction import patience, prepare
+from bottleneck_probe.extraction.gate_images import gate_images
+from bottleneck_probe.images.payload import key_of
+from bottleneck_probe.images.sample import Sample
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@pytest.fixture
+def release():
+    """Set when a test is over: what hangs comes to an end then."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def hung(monkeypatch, release):
+    def make(*sources):
+        real, wanted = prepare.decoded, {key_of(source) for source in sources}
+
+        def decoded(content, p):
+            if key_of(content) in wanted:
+                release.wait(60)
+            return real(content, p)
+
+        monkeypatch.setattr(prepare, "decoded", decoded)
+
+    return make
+
+
+def views_of(samples):
+    return [sample.source.tobytes() for sample in samples]
+
+
+def test_an_image_that_hangs_its_decoder_is_passed_over(lanes, hung, monkeypatch):
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 0.3)
+    samples = lanes.in_memory(range(5))
+    hung(samples[1].source, samples[4].source)
+    started = time.monotonic()
+    found = gate_images(samples, lanes.plain())
+    assert time.monotonic() - started < 5
+    assert found.shape == (gate.IMAGES, lanes.SIDE, lanes.SIDE, 3)
+    own = [view.tobytes() for view in found if view.tobytes() in views_of(samples)]
+    assert sorted(own) == sorted(views_of(samples[i] for i in (0, 2, 3)))
+
+
+@posix
+def test_ctrl_c_does_not_wait_for_a_decoder(lanes, hung):
+    samples = lanes.in_memory(range(9))
+    hung(*[sample.source for sample in samples])
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        gate_images(samples, lanes.plain())
+    assert time.monotonic() - started < 1.3
+
+
+def test_what_cannot_be_an_image_is_passed_over(lanes):
+    odd = [Sample("odd", np.array([[None]])), Sample("fault", b"", fault="outside")]
+    samples = [*odd, *lanes.in_memory(range(2)), Sample("torn", b"no image")]
+    found = gate_images(samples, lanes.plain())
+    assert {view.tobytes() for view in found} >= set(views_of(samples[2:4]))
+    assert len(found) == gate.IMAGES
+
+
+def test_all_images_are_looked_at_only_where_the_first_half_does_not_suffice(lanes, monkeypatch):
+    """Each another one, in an order that does not follow the threads' speed."""
+    monkeypatch.setattr(module, "_photographs", lambda p, count: [])
+    asked = []
+    real = prepare.fetch
+    monkeypatch.setattr(prepare, "fetch", lambda source: asked.append(1) or real(source))
+    enough = lanes.in_memory(range(2 * gate.IMAGES))
+    found = gate_images(enough, lanes.plain())
+    np.testing.assert_array_equal(found, [sample.source for sample in enough[::2]])
+    assert len(asked) == gate.IMAGES
+    copies = lanes.in_memory([0] * gate.IMAGES + [*range(gate.IMAGES)])
+    assert len({view.tobytes() for view in gate_images(copies, lanes.plain())}) == gate.IMAGES

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -45,6 +49,22 @@ def folder(*parts: str) -> Path:
             next="set BOTTLENECK_CACHE_DIR to a folder of yours",
         ) from error
     return path
+
+
+def note(identity: Mapping[str, Any], *parts: str, suffix: str = ".json") -> Path:
+    """Where a note about something lies, found again by what that something is.
+
+    Parameters
+    ----------
+    identity : mapping
+        JSON data: all that decides what the note says.
+    *parts : str
+        The folder, as `folder` has it.
+    suffix : str
+        Tells notes of several kinds in one folder apart.
+    """
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return folder(*parts) / f"{digest[:32]}{suffix}"
 
 
 def write(path: Path, content: bytes) -> None:

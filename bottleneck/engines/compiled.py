@@ -210,8 +210,7 @@ def _loaded(package: Path) -> _Compute:
 
 
 def _note_path(identity: dict[str, Any]) -> Path:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return usercache.folder("compiled") / f"{digest[:32]}.json"
+    return usercache.note(identity, "compiled")
 
 
 def _find(identity: dict[str, Any]) -> Path | None:

@@ -33,14 +33,13 @@ class EagerEngine(Engine):
         ``cpu`` or ``cuda:N``.
     batch_size : int
     precision : str, default ``"fp32"``
-        ``fp32``, ``bf16``, or on a card ``fp16``. A CPU without bfloat16 computes in it all the same,
-        slowly.
+        ``fp32``, ``bf16`` or ``fp16``. A CPU that lacks one of them computes in it all the same, slowly.
     reporter : Reporter
 
     Raises
     ------
     EngineError
-        If the device cannot be used, or not in this precision.
+        If the device cannot be used.
     """
 
     name = "eager"

@@ -45,8 +45,7 @@ def identity(backbone: Backbone) -> dict[str, Any]:
 
 
 def _note_path(backbone: Backbone) -> Path:
-    text = json.dumps(identity(backbone), sort_keys=True).encode()
-    return usercache.folder("networks") / f"{hashlib.sha256(text).hexdigest()[:32]}.json"
+    return usercache.note(identity(backbone), "networks")
 
 
 def find(backbone: Backbone) -> Path | None:

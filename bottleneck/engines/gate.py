@@ -6,9 +6,9 @@ card. It is kept beside the exported network, so that a later run needs no refer
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,9 +156,8 @@ def _identity(backbone: Backbone, choice: select.Choice) -> dict[str, Any]:
     }
 
 
-def _path(backbone: Backbone, choice: select.Choice) -> Any:
-    identity = json.dumps(_identity(backbone, choice), sort_keys=True).encode()
-    return usercache.folder("networks") / f"{hashlib.sha256(identity).hexdigest()[:32]}.gate.json"
+def _path(backbone: Backbone, choice: select.Choice) -> Path:
+    return usercache.note(_identity(backbone, choice), "networks", suffix=".gate.json")
 
 
 def _keep(backbone: Backbone, choice: select.Choice, verdict: Verdict, reporter: Reporter) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import usercache
@@ -117,6 +117,5 @@ def _identity(backbone: Backbone, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _path(backbone: Backbone, choice: Choice) -> Any:
-    identity = json.dumps(_identity(backbone, choice), sort_keys=True).encode()
-    return usercache.folder("networks") / f"{hashlib.sha256(identity).hexdigest()[:32]}.batch.json"
+def _path(backbone: Backbone, choice: Choice) -> Path:
+    return usercache.note(_identity(backbone, choice), "networks", suffix=".batch.json")

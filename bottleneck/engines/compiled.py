@@ -32,11 +32,10 @@ from ..backbones.proof import pictures, relative_error
 from ..errors import EngineError
 from ..reporter import Reporter
 from . import devices, export
-from .base import Engine, memory_errors, out_of_memory
-from .eager import move, threads
+from .base import memory_errors, out_of_memory
+from .eager import TorchEngine, move, threads
 from .lowered import Lowered, lower
 from .network import load
-from .transfer import SLOTS, Card
 
 # Part of a compiled network's identity: raise it when `lower` or what is compiled changes.
 _COMPILED_VERSION = 1
@@ -49,7 +48,7 @@ _compiling = threading.Lock()
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
 
-class CompiledEngine(Engine):
+class CompiledEngine(TorchEngine):
     """Runs the network as machine code that Inductor wrote for it.
 
     All cores work on one call. Lite0, one core, milliseconds an image: 5.9 in float32, 3.4 in
@@ -93,28 +92,18 @@ class CompiledEngine(Engine):
             precision=precision,
         )
         self._threads = torch.get_num_threads()
-        self._card: Card | None = None
         with memory_errors(self):
             if device == "cpu":
-                self._compute = self._ahead_of_time(backbone, reporter)
+                self._compiled = self._ahead_of_time(backbone, reporter)
             else:
-                self._compute = self._just_in_time(backbone, reporter)
-                self._card = Card(device, (batch_size, *self.size, 3), self._compute)
-                self.streams = SLOTS
+                self._compiled = self._just_in_time(backbone, reporter)
+                self._use_card()
 
-    def forward(self, images: np.ndarray) -> list[np.ndarray]:
-        """Features of exactly `batch_size` images, an array for each output."""
-        if self._card is not None:
-            try:
-                return self._card.run(images)
-            except Exception as error:
-                if out_of_memory(error):
-                    torch.cuda.empty_cache()
-                raise
-        if not images.flags.writeable:
-            images = images.copy()  # PyTorch warns, for it knows no memory that is only read
-        with threads(devices.cores(), self._threads):
-            return [each.numpy() for each in self._compute(torch.from_numpy(images))]
+    def _compute(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
+        return self._compiled(images)
+
+    def _call_threads(self) -> int:
+        return devices.cores()
 
     def _ahead_of_time(self, backbone: Backbone, reporter: Reporter) -> _Compute:
         found = _find(self._identity(backbone))

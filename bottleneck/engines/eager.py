@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,7 +19,41 @@ from .network import FeatureNetwork, load
 from .transfer import SLOTS, Card
 
 
-class EagerEngine(Engine):
+class TorchEngine(Engine):
+    """What engines in PyTorch have in common: from an array to tensors and back, on a CPU or a card."""
+
+    _card: Card | None = None
+    _threads: int  # of PyTorch, as the host program has set them
+
+    def _use_card(self) -> None:
+        """Let batches go to the card from several threads; with the network on it already."""
+        self._card = Card(self.device, (self.batch_size, *self.size, 3), self._compute)
+        self.streams = SLOTS
+
+    @abstractmethod
+    def _compute(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Features of images on the device, float32."""
+
+    @abstractmethod
+    def _call_threads(self) -> int:
+        """How many cores work on one call, on a CPU."""
+
+    def forward(self, images: np.ndarray) -> list[np.ndarray]:
+        """Features of exactly `batch_size` images, an array for each output."""
+        if self._card is not None:
+            try:
+                return self._card.run(images)
+            except Exception as error:
+                if out_of_memory(error):
+                    torch.cuda.empty_cache()  # what a smaller batch could not use in these pieces
+                raise
+        if not images.flags.writeable:
+            images = images.copy()  # PyTorch warns, for it knows no memory that is only read
+        with threads(self._call_threads(), self._threads):
+            return [each.numpy() for each in self._compute(torch.from_numpy(images))]
+
+
+class EagerEngine(TorchEngine):
     """Runs the network operation by operation.
 
     In float32 it is the network untouched, module by module. In bfloat16 or float16 it is its graph,
@@ -66,10 +101,8 @@ class EagerEngine(Engine):
             self._network: torch.nn.Module = move(network, device)
             if precision != "fp32":
                 self._lower(reporter)
-            self._card: Card | None = None
             if device.startswith("cuda"):
-                self._card = Card(device, (batch_size, *self.size, 3), self._compute)
-                self.streams = SLOTS
+                self._use_card()
 
     def _lower(self, reporter: Reporter) -> None:
         try:
@@ -88,19 +121,8 @@ class EagerEngine(Engine):
             # OpenMP's number of threads belongs to the thread that calls, as it has to here.
             self.streams = devices.cores()
 
-    def forward(self, images: np.ndarray) -> list[np.ndarray]:
-        """Features of exactly `batch_size` images, an array for each output."""
-        if self._card is not None:
-            try:
-                return self._card.run(images)
-            except Exception as error:
-                if out_of_memory(error):
-                    torch.cuda.empty_cache()  # what a smaller batch could not use in these pieces
-                raise
-        if not images.flags.writeable:
-            images = images.copy()  # PyTorch warns, for it knows no memory that is only read
-        with threads(1 if self.streams > 1 else self._threads, self._threads):
-            return [each.numpy() for each in self._compute(torch.from_numpy(images))]
+    def _call_threads(self) -> int:
+        return 1 if self.streams > 1 else self._threads
 
     def _compute(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
         with torch.inference_mode(), autocast(self.device, self.precision):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import CacheError
+from ..targets import Targets
 from ..texts import Coded, Texts, Writer
 from . import checksums
 from .layout import STORES, Rows, decode_name, require_equal_counts
 from .verify import block_rows, compare, verify
+from .writing import task_digest
 
 if TYPE_CHECKING:
     import h5py
@@ -30,10 +33,15 @@ def require_columns(h5: h5py.File, path: Path) -> tuple[int, int]:
             expected="a feature file, made by `bottleneck extract`",
             where=str(path),
         )
-    types = {"keys": "|u1", "labels": "<i4", "view": "<i4"}
+    types = {"keys": "|u1", "labels": "<i4", "view": "<i4", "phash": "<u8"}
     columns = {name: h5[name] for name in wanted if name != "classes"}
-    columns |= {"view": h5["view"]} if isinstance(h5.get("view"), h5py.Dataset) else {}
+    optional = ("view", "phash")
+    columns |= {name: h5[name] for name in optional if isinstance(h5.get(name), h5py.Dataset)}
     columns |= _meta(h5)
+    if isinstance(h5.get("targets"), h5py.Dataset):
+        columns["targets"] = h5["targets"]
+        wanted["targets"] = 2
+        types["targets"] = "<f4"
     for name, dataset in {**columns, "classes": h5["classes"]}.items():
         dtype = types.get(name)
         if name == "features":
@@ -106,7 +114,25 @@ def read_rows(h5: h5py.File, sums: dict[str, np.ndarray], path: Path) -> Rows:
         meta={decode_name(name.removeprefix("meta/")): column(name) for name in _meta(h5)},
         view=column("view") if isinstance(h5.get("view"), h5py.Dataset) else None,
         quarantine=quarantine,
+        targets=_targets(h5, column, sums, path),
+        phash=column("phash") if isinstance(h5.get("phash"), h5py.Dataset) else None,
     )
+
+
+def _targets(
+    h5: h5py.File, column: Callable[[str], Any], sums: dict[str, np.ndarray], path: Path
+) -> Targets | None:
+    """The targets and their task, where the file has any."""
+    import h5py
+
+    if not isinstance(h5.get("targets"), h5py.Dataset):
+        return None
+    task = h5["targets"].attrs.get("task", "")
+    if not isinstance(task, str):
+        raise CacheError(f"{path}: the task of its targets is no text", where=f"{path}, targets")
+    if "task" in sums:
+        compare(task_digest(task), sums["task"], 1, "the task of the targets", path)
+    return Targets(task, list(column("classes")), column("targets"))
 
 
 def read_texts(h5: h5py.File, name: str, sums: dict[str, np.ndarray], path: Path) -> Texts:

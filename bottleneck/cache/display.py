@@ -6,6 +6,8 @@ import html
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .features import Features
 
@@ -30,24 +32,44 @@ def as_html(features: Features) -> str:
 def summary(features: Features) -> list[tuple[str, str]]:
     """Name and value of each thing to show; what is empty is left out."""
     n, d = features.features.shape
-    count = Counter(features.y.tolist())
-    # repr, so that a name cannot bring control codes into a terminal.
-    named = [f"{name!r} {count[i]}" for i, name in enumerate(features.classes[:LISTED])]
-    named += _more(features.classes)
-    if count[-1]:
-        named.append(f"unlabelled {count[-1]}")
+    named = _named(features)
     splits = Counter(split for split in features.rows.splits if split)
     file = features.file
     parts = [
         ("shape", f"{n} x {d}"),
         ("backbone", str(features.recipe.get("backbone", ""))),
         ("outputs", _outputs(features)),
-        ("classes", ", ".join(named)),
+        (_KINDS[features.task], ", ".join(named)),
         ("splits", ", ".join(f"{name} {splits[name]}" for name in sorted(splits))),
         ("quarantined", str(len(features.quarantine) or "")),
         ("file", repr(str(file)) if file else "only in memory"),
     ]
     return [(name, value) for name, value in parts if value]
+
+
+_KINDS = {"classification": "classes", "multilabel": "labels", "regression": "quantity"}
+
+
+def _named(features: Features) -> list[str]:
+    """Classes or labels with the rows of each; of a number its range."""
+    targets = features.rows.targets
+    if targets is None:
+        count = Counter(features.y.tolist())
+        without = count[-1]
+    else:
+        count = Counter({i: each["positive"] for i, each in enumerate(targets.counts())})
+        without = int(np.sum(~targets.known()))
+    # repr, so that a name cannot bring control codes into a terminal.
+    if targets is not None and targets.task == "regression":
+        known = targets.values[targets.known()]
+        span = f" from {known.min():.4g} to {known.max():.4g}" if len(known) else ""
+        named = [f"{targets.names[0]!r}{span}"]
+    else:
+        named = [f"{name!r} {count[i]}" for i, name in enumerate(features.classes[:LISTED])]
+        named += _more(features.classes)
+    if without:
+        named.append(f"unlabelled {without}")
+    return named
 
 
 def _outputs(features: Features) -> str:

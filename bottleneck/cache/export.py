@@ -65,6 +65,8 @@ def export(features: Features, path: Path) -> Path:
 def columns(features: Features) -> dict[str, Any]:
     """All columns but the features: ``path``, ``label`` (None = none), ``split``, then the rest.
 
+    A perceptual hash is 16 hexadecimal digits.
+    Of several labels each has a column ``y_<label>`` too: 1, 0, or NaN where it is unknown.
     A meta column whose name is taken, also by a feature, is called ``meta/<name>``.
     """
     found: dict[str, Any] = {
@@ -74,6 +76,12 @@ def columns(features: Features) -> dict[str, Any]:
     }
     if features.rows.view is not None:
         found["view"] = features.rows.view
+    if features.phash is not None:
+        # As text: a spreadsheet would round a number of 20 digits.
+        found["phash"] = np.array([f"{value:016x}" for value in features.phash.tolist()], object)
+    if features.task == "multilabel" and features.targets is not None:
+        for name, values in zip(features.classes, features.targets.T, strict=True):
+            found[f"y_{name}"] = values.astype(np.float64)
     taken = {*found, *(f"f{i}" for i in range(features.features.shape[1]))}
     for name, values in features.meta.items():
         found[f"meta/{name}" if name in taken else name] = values
@@ -142,9 +150,11 @@ def _parquet(features: Features, path: Path) -> None:
 def _npz(features: Features, path: Path) -> None:
     # Text arrays of fixed width: object arrays would need pickle, which runs code when it is read.
     names = [name or "" for name in features.labels]
+    targets = {} if features.targets is None else {"targets": features.targets}
     arrays: dict[str, Any] = {
         "features": np.asarray(features.features),
         "y": features.y,
+        **targets,
         "labels": np.array(names, dtype=np.str_),
         "classes": np.array(features.classes, dtype=np.str_),
         "paths": np.array(features.rows.paths, dtype=np.str_),
@@ -155,6 +165,8 @@ def _npz(features: Features, path: Path) -> None:
     }
     if features.rows.view is not None:
         arrays["view"] = features.rows.view
+    if features.phash is not None:
+        arrays["phash"] = features.phash
     for name, column in features.rows.meta.items():
         is_text = not isinstance(column, np.ndarray)
         arrays[f"meta/{encode_name(name)}"] = np.array(column, dtype=np.str_) if is_text else column

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import extras
-from ..errors import CacheError
+from ..errors import CacheError, InputError
 from ..paths import unescape
 from . import given
 from .array import FeatureArray
 from .display import as_html, as_line
-from .layout import Header, Rows
+from .layout import Header, Rows, for_task
 from .lazy import LazyRows, in_order, take_rows
 from .locate import locate, missing
 from .outputs import SEPARATOR, Layer, alone, choose, output_ids
@@ -82,6 +82,9 @@ class Features:
         *,
         splits: Sequence[str] | None = None,
         meta: Mapping[str, Any] | None = None,
+        targets: Any = None,
+        classes: Sequence[str] | None = None,
+        task: str = "auto",
         recipe: dict[str, Any] | None = None,
     ) -> Features:
         """Features of one's own, kept in memory.
@@ -97,6 +100,13 @@ class Features:
         splits : sequence of n of 'train', 'val', 'test' or '', optional
         meta : mapping of str to sequence of n, optional
             Further columns; numbers are kept as float64, all else as text.
+        targets : array-like of shape (n, k) or (n,), optional
+            Instead of `labels`: 0 and 1 for each of k labels, or one number; NaN is unknown.
+        classes : sequence of str of length k, optional
+            Names of the columns of `targets`; needed for several labels.
+        task : {'auto', 'classification', 'multilabel', 'regression'}
+            What targets or labels are. By default targets are ``multilabel`` if `classes` are given
+            and ``regression`` if not, and labels are classes; see `with_task`.
         recipe : dict, optional
             JSON data that says what made these features. Features of different recipes are never
             mixed; without one, all features of equal length count as of one kind.
@@ -112,7 +122,11 @@ class Features:
         InputError
             If lengths differ, an id stands twice, or a value is NaN or infinite.
         """
-        return cls(*given.arrays(X, labels, ids, splits, meta, recipe))
+        made = cls(*given.arrays(X, labels, ids, splits, meta, recipe))
+        if targets is not None:
+            made.rows = given.with_targets(made.rows, targets, classes, task)
+            return made
+        return made if task == "auto" else made.with_task(task)
 
     @property
     def y(self) -> np.ndarray:
@@ -121,14 +135,58 @@ class Features:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class names, None = none: (n,) object."""
+        """Class names, None = none: (n,) object. Of other tasks ``a|b``, or the number as text."""
+        if self.rows.targets is not None:
+            return self.rows.targets.texts()
         names = np.array([*self.rows.classes, None], dtype=object)
         return names[self.rows.labels]  # -1 is the last one, None
 
     @property
     def classes(self) -> list[str]:
-        """Class names in byte order."""
+        """Class names in byte order; of other tasks the names of the columns of `targets`."""
         return self.rows.classes
+
+    @property
+    def task(self) -> str:
+        """``classification``, ``multilabel`` or ``regression``."""
+        return "classification" if self.rows.targets is None else self.rows.targets.task
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """What each row is to be answered with, NaN = unknown: (n, k) float32, columns as `classes`.
+
+        0 and 1 for each label, or a number; None for classification, where `y` says the class.
+        """
+        return None if self.rows.targets is None else self.rows.targets.values
+
+    def require_classes(self, what: str) -> None:
+        """Raise an InputError unless each row has one class or none, which `what` is about."""
+        if self.task != "classification":
+            raise InputError(
+                f"{what} is for images of one class each, and these labels are for {self.task}",
+                where=str(self.file or "features"),
+                next="extract again with --task classification or one --label-column: it takes the new "
+                "labels and computes nothing",
+            )
+
+    def with_task(self, task: str, name: str = "value") -> Features:
+        """The same rows, their labels read for another task; nothing is read from a file.
+
+        Parameters
+        ----------
+        task : {'auto', 'classification', 'multilabel', 'regression'}
+            ``auto`` leaves them as they are. ``multilabel`` splits class names at ``|``,
+            ``regression`` takes them as numbers.
+        name : str, default 'value'
+            What the number is called.
+
+        Raises
+        ------
+        InputError
+            If the labels cannot be read so.
+        """
+        rows = for_task(self.rows, task, name, str(self.file or ""))
+        return Features(self.header, rows, self.features, self.file, self.layers)
 
     @property
     def paths(self) -> np.ndarray:
@@ -163,6 +221,14 @@ class Features:
     def keys(self) -> np.ndarray:
         """BLAKE3 of what each feature was computed from: (n, 32) uint8."""
         return self.rows.keys
+
+    @property
+    def phash(self) -> np.ndarray | None:
+        """Perceptual hash of each image: (n,) uint64; None if not every row has one.
+
+        Nearly the same bits for the same picture saved again (`bottleneck_probe.images.phash`).
+        """
+        return self.rows.phash
 
     @property
     def views(self) -> np.ndarray:

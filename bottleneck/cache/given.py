@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from ..errors import InputError
+from ..errors import CacheError, InputError
 from ..recipe import fingerprint
+from ..targets import Targets, require_label_names, require_task
 from .layout import SPLITS, Column, Header, Rows
 
 OUTPUT = {"node": "given", "pooling": "none"}
@@ -47,6 +49,40 @@ def arrays(
     whole = {**told, "outputs": outputs[:1]}
     header = Header(whole, {}, fingerprint(whole, whole["outputs"][0]))
     return header, rows, features
+
+
+def with_targets(rows: Rows, targets: Any, classes: Sequence[str] | None, task: str) -> Rows:
+    """Rows with targets (n, k) or (n,) instead of labels; parameters as of `Features.from_arrays`."""
+    require_task(task)
+    if task == "auto":
+        task = "multilabel" if classes is not None else "regression"
+    if task == "classification" or (rows.labels >= 0).any():
+        raise InputError("targets were given as well as classes", expected="targets or labels")
+    values = np.asarray(targets)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != len(rows) or values.dtype.kind not in "fiub":
+        raise InputError(
+            f"targets have shape {values.shape} and dtype {values.dtype}",
+            expected=f"numbers of shape ({len(rows)}, k)",
+        )
+    names = list(classes) if classes is not None else ["value"]
+    k = values.shape[1]
+    if len(names) != k or len(set(names)) != k or (task == "regression" and k != 1):
+        raise InputError(
+            f"targets have {k} columns, and the names {names}",
+            expected="one different name for each" if task == "multilabel" else "one column",
+        )
+    require_label_names(names, "classes")
+    by_bytes = sorted(range(k), key=lambda i: names[i].encode())
+    with np.errstate(over="ignore"):  # becomes infinite, which is told
+        chosen = values[:, by_bytes].astype(np.float32)
+    found = Targets(task, [names[i] for i in by_bytes], chosen)
+    made = replace(rows, classes=found.names, targets=found)
+    try:
+        made.require_sound("targets")
+    except CacheError as error:
+        raise InputError(error.what, expected=error.expected, where="targets") from error
+    return made
 
 
 def keys_of(features: np.ndarray) -> np.ndarray:

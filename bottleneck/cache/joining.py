@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import CacheError, RecipeError
 from ..recipe import differences, fingerprint
 from ..reporter import Reporter
+from ..targets import Targets, join_targets
 from .features import Features
 from .layout import Column, Header, Rows
 from .lazy import GatheredRows
@@ -112,7 +113,9 @@ def _with_common(several: Sequence[Features], header: Header, reporter: Reporter
 
 def _known(part: Features, row: int) -> int:
     """How much a row says beside its feature: a label, a split, both."""
-    return int(part.y[row] >= 0) + bool(part.rows.splits[row])
+    targets = part.rows.targets
+    known = part.y[row] >= 0 if targets is None else not np.isnan(targets.values[row]).all()
+    return int(known) + bool(part.rows.splits[row])
 
 
 def _collide(several: Sequence[Features]) -> bool:
@@ -144,7 +147,9 @@ def _require_equal(several: Sequence[Features], a: tuple[int, int], b: tuple[int
     """Raise a CacheError if one row has two labels or splits; one and none do not contradict."""
     for what in ("labels", "splits"):
         values = [getattr(several[part], what)[row] for part, row in (a, b)]
-        if all(values) and values[0] != values[1]:
+        # No split is empty; an empty text among the labels says that none of several applies.
+        told = all(values) if what == "splits" else None not in values
+        if told and values[0] != values[1]:
             path = several[a[0]].rows.paths[a[1]]
             files = [str(several[part].file or f"features {part}") for part, _ in (a, b)]
             raise CacheError(
@@ -183,6 +188,8 @@ def _gather(
         meta={name: _meta(several, places, name) for name in names},
         view=views if views.any() else None,
         quarantine=sorted({entry for part in several for entry in part.quarantine}),
+        targets=_targets(several, places),
+        phash=_hashes(several, places),
     )
     origin = np.array(places, np.intp).reshape(-1, 2)
     layers = {
@@ -190,6 +197,22 @@ def _gather(
         for name in output_ids(header)[1:]
     }
     return Features(header, rows, features, layers=layers)
+
+
+def _targets(several: Sequence[Features], places: list[tuple[int, int]]) -> Targets | None:
+    """The targets of the chosen rows; what a file has no column for is unknown there."""
+    together = join_targets([(part.rows.targets, part.y) for part in several])
+    starts = np.cumsum([0, *(len(part) for part in several)])
+    return together and together.take(np.array([starts[p] + row for p, row in places], np.intp))
+
+
+def _hashes(several: Sequence[Features], places: list[tuple[int, int]]) -> np.ndarray | None:
+    """The perceptual hashes of the chosen rows; None unless each of the files has them."""
+    found = [part.phash for part in several]
+    if any(each is None for each in found):
+        return None
+    chosen = [found[part][row] for part, row in places]  # type: ignore[index]
+    return np.array(chosen, np.uint64)
 
 
 def _meta(several: Sequence[Features], places: list[tuple[int, int]], name: str) -> Column:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .. import paths
-from ..errors import CacheError
+from ..errors import CacheError, InputError
 from ..recipe import fingerprint
+from ..targets import TASKS, Targets, from_classes, require_task
 from ..texts import Column, Texts, take
 
 FORMAT = "bottleneck-features"
@@ -96,6 +97,11 @@ class Rows:
         Which view of the image a row is; None means that all are view 0.
     quarantine : list of (path, reason)
         Inputs without a feature, and why.
+    phash : ndarray of shape (n,), uint64, optional
+        Perceptual hash of the image of each row (`images.phash`); None if not every one is known.
+    targets : Targets, optional
+        Where the task is not classification; its names are then the `classes`, and no row has a
+        label.
     """
 
     paths: Sequence[str]
@@ -106,6 +112,8 @@ class Rows:
     meta: dict[str, Column] = field(default_factory=dict)
     view: np.ndarray | None = None
     quarantine: list[tuple[str, str]] = field(default_factory=list)
+    targets: Targets | None = None
+    phash: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -121,6 +129,8 @@ class Rows:
             meta={name: take(column, rows) for name, column in self.meta.items()},
             view=None if self.view is None else self.view[rows],
             quarantine=list(self.quarantine),
+            targets=None if self.targets is None else self.targets.take(rows),
+            phash=None if self.phash is None else self.phash[rows],
         )
 
     def views(self) -> np.ndarray:
@@ -140,6 +150,8 @@ class Rows:
         counts.update({f"meta/{name}": len(column) for name, column in self.meta.items()})
         if self.view is not None:
             counts["view"] = len(self.view)
+        if self.phash is not None:
+            counts["phash"] = len(self.phash)
         require_equal_counts(counts, where)
         if self.keys.shape != (len(self), 32) or self.keys.dtype != np.uint8:
             raise CacheError(
@@ -147,6 +159,8 @@ class Rows:
                 expected="(n, 32) uint8",
                 where=where,
             )
+        if self.phash is not None and self.phash.dtype != np.uint64:
+            raise CacheError(f"phash is {self.phash.dtype}", expected="uint64", where=where)
         require_labels_in_range(self.labels, len(self.classes), where)
         unknown = sorted(set(self.splits) - set(SPLITS))
         if unknown:
@@ -156,6 +170,8 @@ class Rows:
         ordered = [paths.order(name) for name in self.classes]
         if any(a >= b for a, b in pairwise(ordered)):
             raise CacheError("classes are not in byte order, each once", where=where)
+        if self.targets is not None:
+            require_targets(self.targets, self, where)
 
 
 def require_equal_counts(counts: dict[str, int], where: str) -> None:
@@ -175,6 +191,54 @@ def require_labels_in_range(labels: np.ndarray, k: int, where: str) -> None:
             f"the label of row {wrong[0]} is {labels[wrong[0]]}, but there are {k} classes",
             expected=f"-1 to {k - 1}",
             where=where,
+        )
+
+
+def for_task(rows: Rows, task: str, name: str, where: str) -> Rows:
+    """The same rows with their labels read for a task; see `Features.with_task`."""
+    require_task(task)
+    own = "classification" if rows.targets is None else rows.targets.task
+    if task in ("auto", own):
+        return rows
+    if rows.targets is not None:
+        raise InputError(
+            f"the labels are of the task {own}, not {task}",
+            expected=f"--task {own}, or auto",
+            where=where,
+            next=f"extract again with --task {task}, which takes the new labels and computes nothing",
+        )
+    found = from_classes(task, rows.classes, rows.labels, name=name, where=where)
+    nothing = np.full(len(rows), -1, np.int32)
+    return replace(rows, labels=nothing, classes=found.names, targets=found)
+
+
+def require_targets(targets: Targets, rows: Rows, where: str) -> None:
+    """Raise a CacheError if targets do not fit the rows, or hold what their task does not know."""
+    n, k = len(rows), len(rows.classes)
+    values = targets.values
+    if targets.task not in TASKS[1:]:
+        raise CacheError(
+            f"the task is {targets.task!r}", expected=" or ".join(TASKS[1:]), where=where
+        )
+    if values.shape != (n, k) or values.dtype != np.float32 or targets.names != rows.classes:
+        raise CacheError(
+            f"targets are {values.shape} {values.dtype}",
+            expected=f"({n}, {k}) float32",
+            where=where,
+        )
+    if targets.task == "multilabel":
+        wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
+    else:
+        wrong = np.isinf(values)
+    if wrong.any():
+        raise CacheError(
+            f"the target of row {np.flatnonzero(wrong.any(axis=1))[0]} is {values[wrong][0]}",
+            expected="0, 1 or NaN" if targets.task == "multilabel" else "a finite number or NaN",
+            where=where,
+        )
+    if (rows.labels >= 0).any():
+        raise CacheError(
+            "rows have a class as well as targets", expected="one of them", where=where
         )
 
 

@@ -56,7 +56,10 @@ class LazyRows(NDArrayOperatorsMixin, ABC):
             row_index = slice(None)
         if row_index is None or row_index is Ellipsis:
             return np.asarray(self)[index]
-        picked = np.arange(len(self))[row_index]
+        if isinstance(row_index, slice):
+            picked = np.arange(*row_index.indices(len(self)))
+        else:
+            picked = np.arange(len(self))[row_index]
         if picked.ndim > 1:
             return np.asarray(self)[index]
         if not column_index:
@@ -75,6 +78,19 @@ class LazyRows(NDArrayOperatorsMixin, ABC):
         """All rows in order, at most `rows` at a time: ndarrays of shape (m, d), float32."""
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
+
+    def runs(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """Rows of several runs, each shorter where the rows end, in one read: (m, d) float32.
+
+        Parameters
+        ----------
+        starts : ndarray of shape (r,), int
+            First row of each, ascending.
+        length : int
+            Rows of each.
+        """
+        rows = (np.asarray(starts)[:, None] + np.arange(length)).ravel()
+        return self._read(rows[rows < len(self)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:

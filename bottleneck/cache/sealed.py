@@ -43,12 +43,15 @@ class Shard:
         (m, d) of its features.
     recipe, environment : dict
         Of the run that wrote it; empty if it did not say.
+    hashes : ndarray of shape (m,), uint64, or None
+        Perceptual hash of the image of each row; shards of earlier versions have none.
     """
 
     path: Path
     shape: tuple[int, int]
     recipe: dict[str, Any]
     environment: dict[str, Any]
+    hashes: np.ndarray | None = None
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The features of `rows`, in that order: (m, d) float32; reads only their span."""
@@ -61,7 +64,7 @@ class Shard:
 
 
 class Index:
-    """Which shard a key is in, and where in it: some 45 bytes a row, the keys included.
+    """Which shard a key is in, and where in it: some 53 bytes a row, keys and hashes included.
 
     Parameters
     ----------
@@ -95,6 +98,19 @@ class Index:
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Which of `keys`, (m, 32) uint8, are there: (m,) bool."""
         return self._index.rows(keys) >= 0
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, (m, 32) uint8, as of `extraction.stores.Store`."""
+        rows = self._index.rows(keys)
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        values, known = np.zeros(len(keys), np.uint64), np.zeros(len(keys), bool)
+        for number in np.unique(shard[rows >= 0]).tolist():
+            found = self.shards[number].hashes
+            if found is not None:
+                here = (rows >= 0) & (shard == number)
+                values[here] = found[rows[here] - self._starts[number]]
+                known |= here
+        return values, known
 
     def places(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The number of the shard in `shards`, and the row in it, of keys that are all there."""
@@ -277,11 +293,14 @@ def _open(path: Path) -> tuple[Shard, np.ndarray, str]:
             recipe = json.loads(h5.attrs["recipe"])
             environment = json.loads(h5.attrs["environment"])
             made_by = str(h5.attrs["fingerprint"])
+            hashes = h5["phash"][()] if "phash" in h5 else None
         except (KeyError, TypeError, ValueError) as error:
             raise CacheError(f"it lacks something ({error})", where=str(path)) from error
         if keys.shape != (m, 32) or keys.dtype != np.uint8:
             raise CacheError(f"its keys are {keys.shape} {keys.dtype}", where=str(path))
-    return Shard(path, (m, d), recipe, environment), keys, made_by
+        if hashes is not None and (hashes.shape != (m,) or hashes.dtype != np.uint64):
+            raise CacheError(f"its phash is {hashes.shape} {hashes.dtype}", where=str(path))
+    return Shard(path, (m, d), recipe, environment, hashes), keys, made_by
 
 
 def _set_aside(path: Path, reason: str) -> str:

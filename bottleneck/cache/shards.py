@@ -67,10 +67,13 @@ class Shards:
         self.environment = environment or {}
         # Appended to one block each: arrays of a batch's rows would cost as much again as small rows.
         self._keys, self._features = bytearray(), bytearray()
+        self._hashes = bytearray()
         self._feature_size = 0
         self._first_row_s = 0.0
 
-    def append(self, keys: np.ndarray, features: np.ndarray) -> Path | None:
+    def append(
+        self, keys: np.ndarray, features: np.ndarray, hashes: np.ndarray | None = None
+    ) -> Path | None:
         """Add rows; seal if it is time.
 
         Parameters
@@ -78,6 +81,8 @@ class Shards:
         keys : ndarray of shape (m, 32), uint8
         features : ndarray of shape (m, d), float32
             Copied, so that the caller may use the array again.
+        hashes : ndarray of shape (m,), uint64, optional
+            Perceptual hash of each image. A shard with a row that has none keeps none.
 
         Returns
         -------
@@ -96,6 +101,8 @@ class Shards:
             raise ValueError(f"features of length {features.shape[1]} after {self._feature_size}")
         self._keys += np.ascontiguousarray(keys, np.uint8).data.cast("B")
         self._features += np.ascontiguousarray(features, np.float32).data.cast("B")
+        if hashes is not None:
+            self._hashes += np.ascontiguousarray(hashes, np.uint64).data.cast("B")
         return self.seal_if_due()
 
     def seal_if_due(self) -> Path | None:
@@ -103,7 +110,7 @@ class Shards:
         if not self._keys:
             return None
         old = time.monotonic() - self._first_row_s >= SEAL_AFTER_S
-        full = len(self._features) + len(self._keys) >= SEAL_AT_BYTES
+        full = len(self._features) + len(self._keys) + len(self._hashes) >= SEAL_AT_BYTES
         return self.seal() if old or full else None
 
     def seal(self) -> Path | None:
@@ -123,7 +130,7 @@ class Shards:
             # Before the rename: what the disk gives back has to be what was meant.
             sync(file.fileno())
             _require_content(file, data, path)
-        self._keys, self._features = bytearray(), bytearray()
+        self._keys, self._features, self._hashes = bytearray(), bytearray(), bytearray()
         return path
 
     def discard(self) -> None:
@@ -143,6 +150,8 @@ class Shards:
             h5.attrs["environment"] = canonical_json(self.environment).decode()
             h5.create_dataset("keys", data=np.frombuffer(self._keys, np.uint8).reshape(-1, 32))
             h5.create_dataset("features", data=features)
+            if len(self._hashes) == 8 * len(features):
+                h5.create_dataset("phash", data=np.frombuffer(self._hashes, np.uint64))
         return memory.getbuffer()
 
 

@@ -175,14 +175,25 @@ def attributes_digest(values: Sequence[str]) -> np.ndarray:
     return checksums.digests([value.encode() for value in values], len(ATTRIBUTES))
 
 
+def task_digest(task: str) -> np.ndarray:
+    """(1, 32) uint8: the digest of the attribute `task` of the targets."""
+    return checksums.digests([task.encode()], 1)
+
+
 def _write_rows(h5: h5py.File, rows: Rows, sums: _Sums, where: str) -> None:
     _write_numbers(h5, "keys", rows.keys, sums)
     _write_text(h5, "paths", rows.paths, sums)
     _write_numbers(h5, "labels", rows.labels.astype("<i4", copy=False), sums)
     _write_text(h5, "splits", rows.splits, sums)
     _write_text(h5, "classes", rows.classes, sums)
+    if rows.targets is not None:
+        _write_numbers(h5, "targets", rows.targets.values.astype("<f4", copy=False), sums)
+        h5["targets"].attrs["task"] = rows.targets.task
+        sums.add("task", task_digest(rows.targets.task), 1)
     if rows.view is not None:
         _write_numbers(h5, "view", rows.view.astype("<i4", copy=False), sums)
+    if rows.phash is not None:
+        _write_numbers(h5, "phash", rows.phash.astype("<u8", copy=False), sums)
     # The group keeps the order of the columns; by default HDF5 lists them by name.
     h5.create_group("meta", track_order=True)
     for name, column in rows.meta.items():

@@ -38,6 +38,7 @@ def extract(
     path_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     split_column: str | None = None,
+    task: str = "auto",
     quiet: bool = False,
     **options: Any,
 ) -> Any:
@@ -56,15 +57,20 @@ def extract(
     root : path, optional
         Folder that a table's paths are relative to; by default the table's own.
     path_column, label_column, split_column : str, optional
-        Columns of a table; by default ``path``, ``label``, ``split``.
+        Columns of a table; by default ``path``, ``label``, ``split``. A list of label columns holds
+        0, 1 or nothing (unknown) each.
+    task : {"auto", "classification", "multilabel", "regression"}
+        What the labels are; ``auto`` is told by several label columns, lists such as ``a|b``, and
+        numbers with fractions.
     quiet : bool, default False
         Show warnings only.
     **options
         What decides a feature: ``backbone`` (a name, an ONNX file, a `torch.nn.Module`, or a list of
         these), ``weights, layer, pooling, framing, range, decode, resize, crop, interpolation,
-        mean, std, precision``. Where it runs: ``engine, device, batch_size, workers``. What is kept:
-        ``store, add, force, strict, allow_bad, allow_bad_rate``. What is looked at again: ``retry,
-        rehash``. See `RecipeOptions` and `RunOptions`.
+        mean, std, precision``; ``preset`` sets of these what a published protocol asks for. Where it
+        runs: ``engine, device, batch_size, workers``. What is kept: ``store, add, force, strict,
+        allow_bad, allow_bad_rate``. What is looked at again: ``retry, rehash``. See `RecipeOptions`
+        and `RunOptions`.
 
     Returns
     -------
@@ -93,6 +99,7 @@ def extract(
         path_column=path_column,
         label_column=label_column,
         split_column=split_column,
+        task=task,
         previous=lambda: previous(images, output, options),
     )
     reporter = TerminalReporter(quiet=quiet)
@@ -177,6 +184,7 @@ def find_images(
     path_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     split_column: str | None = None,
+    task: str = "auto",
     missing: Literal["error", "fault"] | None = None,
     previous: Callable[[], Known | None] = lambda: None,
 ) -> ImageSet:
@@ -194,6 +202,7 @@ def find_images(
         label_columns=columns,
         split_column=split_column,
         labels=labels,
+        task=task,
         missing=missing,
         begins=begins,
     )

@@ -28,6 +28,7 @@ class _Batch:
     number: int = 0
     count: int = 0
     keys: list[bytes] = field(default_factory=list)  # of images whose last view is in it
+    hashes: list[int] = field(default_factory=list)  # likewise, perceptual
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Batches:
         seconds = sum(timing.seconds for timing in self._timings)
         return views / self._views, seconds / self._streams
 
-    def add(self, key: bytes, pixels: np.ndarray) -> None:
+    def add(self, key: bytes, phash: int, pixels: np.ndarray) -> None:
         """Take an image (views, h, w, 3) uint8; waits while enough batches are under way."""
         if pixels.dtype != np.uint8 or pixels.shape[1:] != self._shape[1:]:
             # An assignment below would broadcast or cast it. The engine has the words.
@@ -114,6 +115,7 @@ class Batches:
             batch.count += 1
             if view == last:
                 batch.keys.append(key)
+                batch.hashes.append(phash)
             # After a batch that did not fit: whole calls of the smaller engine.
             size = self._shape[0]
             # It may be fuller than that already: the other threads shrink it at any time.
@@ -146,7 +148,7 @@ class Batches:
                 self._made += 1
                 return _Batch(np.empty(self._shape, np.uint8), number=self._submitted)
             batch = self._crew.take(self._free, self._idle)
-        batch.number, batch.count, batch.keys = self._submitted, 0, []
+        batch.number, batch.count, batch.keys, batch.hashes = self._submitted, 0, [], []
         return batch
 
     def _submit(self) -> None:
@@ -177,7 +179,7 @@ class Batches:
 
     def _storing(self, batch: _Batch, features: list[np.ndarray]) -> Callable[[], None]:
         def store() -> None:
-            self._rows.put(batch.number, batch.keys, features)
+            self._rows.put(batch.number, batch.keys, batch.hashes, features)
             # Only now: a slow disk holds up the network, and so the memory stays bounded.
             self._free.put(batch)
 

@@ -20,8 +20,8 @@ class Sink(Protocol):
     has `seal_if_due` is asked now and then while no rows come.
     """
 
-    def append(self, keys: np.ndarray, features: np.ndarray) -> object:
-        """Take features (m, views * d) float32 with their keys (m, 32) uint8."""
+    def append(self, keys: np.ndarray, features: np.ndarray, hashes: np.ndarray) -> object:
+        """Take features (m, views * d) float32 with their keys (m, 32) uint8 and phash (m,) uint64."""
 
 
 class Lane(Protocol):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..backbones import nodes
 from ..backbones.base import Backbone
 from ..cache import atomic, lock, sealed, shards
@@ -17,6 +19,7 @@ from ..errors import InputError
 from ..images.sample import ImageSet
 from ..reporter import Reporter
 from . import pipeline
+from .hashes import Hashes
 from .judge import judge, stop_at_first
 from .lane import Lane
 from .notices import tell_framing
@@ -87,7 +90,7 @@ def extract_to_memory(
     stores: list[list[Store]] = [[each] for each in memory]
     environments = []
     if reuse is not None:
-        stores[0].append(RowStore(reuse.keys, reuse.features, views))
+        stores[0].append(RowStore(reuse.keys, reuse.features, views, reuse.phash))
         environments.append(reuse.environment)
     lane = Lane(
         backbone,
@@ -110,6 +113,8 @@ def extract_to_memory(
         judge(outcome, images, options)
     rows = rows_of(images.samples, outcome, views)
     arrays = [known.take(rows.keys[::views]).reshape(len(rows), -1) for known in lane.known]
+    found = Hashes(lane.known, reporter, "features in memory").of(rows.keys[::views])
+    rows.phash = None if found is None else np.repeat(found, views)
     features = Features(
         header_of(images, backbone, lane.environment, options),
         rows,
@@ -208,6 +213,7 @@ def extract_to_files(
                 own,
                 started,
                 Record(images, outcome, clock, start.index, n_read),
+                reporter,
             )
             for start, lane, outcome, own in zip(starts, lanes, outcomes, sinks, strict=True)
         ]
@@ -281,6 +287,7 @@ def _published(
     sinks: Sequence[shards.Shards],
     started: float,
     record: Record,
+    reporter: Reporter,
 ) -> Extraction:
     judge(outcome, images, start.options, start.output)
     # Read back from the disk: what is published is what was sealed.
@@ -288,6 +295,10 @@ def _published(
     finished, _ = sealed.load_all(parts_folder(start.output), fingerprints)
     for stores, each in zip(lane.stores, fingerprints, strict=True):
         stores[0] = ShardStore(finished[each])
+    hashes = Hashes(lane.chains(), reporter, str(start.output))
+    if start.options.rehash:
+        workers = start.options.workers or devices.cores()
+        hashes.decoding(images.samples, outcome, start.backbone.preprocessing, workers)
     try:
         published, removed, written = publish(
             images,
@@ -299,6 +310,7 @@ def _published(
             existing=start.existing,
             add=start.options.add,
             record=record,
+            hashes=hashes,
         )
     except KeyboardInterrupt:
         total = len(images.samples)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backbones.base import PRECISIONS
 from ..errors import InputError
+from ..presets.recipes import apply_preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class RunOptions:
     retry : bool
         Images in the quarantine are tried again, though their files are unchanged.
     rehash : bool
-        Every file is read, also those that look unchanged.
+        Every file is read, also those that look unchanged; perceptual hashes that the file lacks are added.
     preview : path or None
         A ``.png`` to draw some of the images into as the network sees them.
     """
@@ -200,11 +201,14 @@ def split_options(options: dict[str, Any]) -> tuple[RecipeOptions, RunOptions]:
 def split_backbones(options: dict[str, Any]) -> tuple[list[RecipeOptions], RunOptions]:
     """`split_options` where ``backbone`` may be a list: recipe options for each of them.
 
+    A ``preset`` fills in what was not stated.
+
     Raises
     ------
     InputError
         For a file of weights with several backbones, or an empty list.
     """
+    options = apply_preset(options.pop("preset", None), options)
     given = options.get("backbone")
     if not isinstance(given, list | tuple):
         recipe, run = split_options(options)

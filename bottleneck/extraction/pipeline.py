@@ -180,7 +180,7 @@ class _Run:
                 self._unsettled[i].discard(key)
             else:
                 outcome.outside.append(framed.outside)
-                self._batches_of(i, framed).add(key, framed.pixels)
+                self._batches_of(i, framed).add(key, framed.phash, framed.pixels)
 
     def _batches_of(self, lane: int, framed: Framed) -> Batches:
         """Those of the outputs that the image lacks: nearly always all."""

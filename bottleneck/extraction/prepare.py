@@ -12,6 +12,7 @@ import numpy as np
 from ..cache.index import as_row
 from ..images.decode import BadImage
 from ..images.payload import Fetched, Pixels, fetch, key_of
+from ..images.phash import phash
 from ..images.preprocess import Preprocessing, decoded, frames, outside
 from ..images.sample import Sample
 from .claims import Claims
@@ -45,6 +46,7 @@ class Framed:
 
     outputs: tuple[int, ...]
     pixels: np.ndarray | None = None  # (views, h, w, 3) uint8
+    phash: int = 0  # of the whole image
     outside: float = 0.0
     range_used: float | None = None
     reason: str | None = None
@@ -166,14 +168,15 @@ class Preparer:
         """Fill in what each lane that misses a feature will see of the image."""
         content, prepared.content = prepared.content, None
         assert content is not None
-        images: dict[Hashable, Pixels] = {}  # one for each way of decoding that is asked for
+        # One for each way of decoding that is asked for, with its perceptual hash.
+        images: dict[Hashable, tuple[Pixels, int]] = {}
         for i, outputs in prepared.missing.items():
             prepared.framed[i] = _frame(content, images, self._lanes[i].preprocessing, outputs)
 
 
 def _frame(
     content: bytes | np.ndarray,
-    images: dict[Hashable, Pixels],
+    images: dict[Hashable, tuple[Pixels, int]],
     p: Preprocessing,
     outputs: tuple[int, ...],
 ) -> Framed:
@@ -181,10 +184,11 @@ def _frame(
     way = p.range if p.decode == "full" else p
     try:
         if way not in images:
-            images[way] = decoded(content, p)
-        image = images[way]
+            image = decoded(content, p)
+            images[way] = image, phash(image.array)
+        image, hashed = images[way]
         height, width = image.array.shape[:2]
         unseen = outside((width, height), p)
-        return Framed(outputs, frames(image.array, p), unseen, image.range_used)
+        return Framed(outputs, frames(image.array, p), hashed, unseen, image.range_used)
     except BadImage as bad:
         return Framed(outputs, reason=str(bad))

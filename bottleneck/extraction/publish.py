@@ -11,9 +11,10 @@ import numpy as np
 from .. import paths
 from ..backbones.base import Backbone
 from ..cache.features import Features, opened
-from ..cache.format import Header, Layer, write
+from ..cache.format import Header, Layer, Rows, write
 from ..images.sample import ImageSet
 from .contract import Outcome
+from .hashes import Hashes
 from .options import RunOptions
 from .record import Record
 from .rows import gone, rows_of, same, with_kept
@@ -46,6 +47,7 @@ def publish(
     existing: Features | None,
     add: bool,
     record: Record | None = None,
+    hashes: Hashes | None = None,
 ) -> tuple[Features, int, bool]:
     """Write the file, unless it is the same already.
 
@@ -65,6 +67,8 @@ def publish(
         Keep its rows whose path is gone.
     record : Record, optional
         What this run has seen of the files, for the next one.
+    hashes : Hashes, optional
+        Knows the perceptual hashes.
 
     Returns
     -------
@@ -84,6 +88,8 @@ def publish(
             rows = with_kept(rows, existing.rows, seen)
         else:
             removed = len(gone(existing.rows.paths, seen)) // views
+    rows.phash = _phash(rows, existing, hashes, views)
+    if existing is not None:
         unchanged = (
             outcome.computed == 0
             and _same_header(existing.header, header)
@@ -98,6 +104,17 @@ def publish(
     ]
     write(output, header, rows, first, layers, None if record is None else record.index(rows))
     return opened(output, rows), removed, True
+
+
+def _phash(
+    rows: Rows, existing: Features | None, hashes: Hashes | None, views: int
+) -> np.ndarray | None:
+    """The perceptual hash of each row; None if not all are known."""
+    old = None if existing is None else existing.phash
+    if existing is not None and old is not None and np.array_equal(rows.keys, existing.keys):
+        return old  # not looked up one by one
+    found = None if hashes is None else hashes.of(rows.keys[::views])
+    return None if found is None else np.repeat(found, views)
 
 
 def _same_header(a: Header, b: Header) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import paths
 from ..cache.layout import Rows
 from ..images.sample import Sample, Samples
+from ..targets import Targets, join_targets
 from ..texts import Coded, Column, concatenated, find_texts
 from .pipeline import Outcome
 
@@ -39,6 +40,8 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome, views: int = 1) -> Rows
         good = np.repeat(np.flatnonzero(left), views)
         columns, keys = columns.take(good), keys[good]
     labels, classes = _coded(columns.labels, columns.classes)
+    if columns.targets is not None:
+        classes = columns.targets.names
     return Rows(
         paths=columns.paths,
         keys=keys,
@@ -48,6 +51,7 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome, views: int = 1) -> Rows
         meta=dict(columns.meta),
         view=None if views == 1 else np.tile(np.arange(views, dtype=np.int32), len(keys) // views),
         quarantine=[(samples[i].path, reason) for i, reason in sorted(outcome.reasons.items())],
+        targets=columns.targets,
     )
 
 
@@ -74,12 +78,14 @@ def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
     labels, classes = _coded(np.concatenate([new.labels, shifted[kept.labels]]), list(known))
     bad = [path for path, _ in old.quarantine]
     left = [old.quarantine[i] for i in gone(bad, seen).tolist()]
+    targets = join_targets([(new.targets, new.labels), (kept.targets, kept.labels)])
     merged = Rows(
         paths=concatenated([new.paths, kept.paths]),
         keys=np.concatenate([new.keys, kept.keys]),
         labels=labels,
         splits=Coded.of(chain(new.splits, kept.splits)),
-        classes=classes,
+        classes=classes if targets is None else targets.names,
+        targets=targets,
         meta={name: _joined([_values(rows, name, n) for rows, n in both]) for name in names},
         quarantine=sorted([*new.quarantine, *left], key=lambda item: paths.order(item[0])),
         view=None if new.view is None else np.concatenate([new.view, kept.views()]),
@@ -98,12 +104,25 @@ def same(a: Rows, b: Rows) -> bool:
         a.paths == b.paths
         and np.array_equal(a.keys, b.keys)
         and np.array_equal(a.views(), b.views())
+        and (a.phash is None) == (b.phash is None)
+        and (a.phash is None or b.phash is None or np.array_equal(a.phash, b.phash))
         and a.classes == b.classes
         and np.array_equal(a.labels, b.labels)
+        and _same_targets(a.targets, b.targets)
         and a.splits == b.splits
         and a.quarantine == b.quarantine
         and a.meta.keys() == b.meta.keys()
         and all(_same_column(a.meta[name], b.meta[name]) for name in a.meta)
+    )
+
+
+def _same_targets(a: Targets | None, b: Targets | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return (
+        a.task == b.task
+        and a.names == b.names
+        and np.array_equal(a.values, b.values, equal_nan=True)
     )
 
 

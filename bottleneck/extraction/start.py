@@ -138,7 +138,7 @@ def start_of(
         if precise_enough(existing, images, options, reporter):
             arrays = [existing.features, *existing.layers.values()]
             for i, array in enumerate(arrays):
-                stores[i].append(RowStore(existing.keys, array, views))
+                stores[i].append(RowStore(existing.keys, array, views, existing.phash))
             environments.insert(0, existing.environment)
     if existing is None:
         warn_of_a_frame(backbone, reporter)

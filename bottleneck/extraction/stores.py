@@ -27,6 +27,9 @@ class Store(Protocol):
     def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of keys that are all in the store."""
 
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, (m, 32) uint8: (m,) uint64, and which are known: (m,) bool."""
+
 
 class MemoryStore:
     """Features that live as long as the process; also a sink for new ones.
@@ -39,6 +42,7 @@ class MemoryStore:
 
     def __init__(self, feature_size: int) -> None:
         self._row: dict[bytes, np.ndarray] = {}
+        self._hash: dict[bytes, int] = {}
         self._feature_size = feature_size
 
     def __len__(self) -> int:
@@ -47,10 +51,17 @@ class MemoryStore:
     def __contains__(self, key: object) -> bool:
         return key in self._row
 
-    def append(self, keys: np.ndarray, features: np.ndarray) -> None:
-        """Take features (m, d) float32 with their keys (m, 32) uint8."""
-        for key, row in zip(keys, features, strict=True):
+    def append(self, keys: np.ndarray, features: np.ndarray, hashes: np.ndarray) -> None:
+        """Take features (m, d) float32 with their keys (m, 32) uint8 and phash (m,) uint64."""
+        for key, row, phash in zip(keys, features, hashes.tolist(), strict=True):
             self._row[key.tobytes()] = row
+            self._hash[key.tobytes()] = phash
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, as of `Store`."""
+        found = [self._hash.get(key.tobytes()) for key in keys]
+        known = np.array([each is not None for each in found], bool)
+        return np.array([each or 0 for each in found], np.uint64), known
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
         """Which of `keys`, (m, 32) uint8, are here: (m,) bool."""
@@ -74,11 +85,20 @@ class RowStore:
         Sliced, never read whole.
     views : int, default 1
         Rows that an image has, one after the other.
+    phash : ndarray of shape (n,), uint64, optional
+        Perceptual hash of the image of each row.
     """
 
-    def __init__(self, keys: np.ndarray, features: object, views: int = 1) -> None:
+    def __init__(
+        self,
+        keys: np.ndarray,
+        features: object,
+        views: int = 1,
+        phash: np.ndarray | None = None,
+    ) -> None:
         # Of the images of the file, the rows of one being neighbours.
         self._image = KeyIndex(keys[::views])
+        self._hashes = None if phash is None else phash[::views]
         self._features = features
         self._views = views
 
@@ -103,6 +123,15 @@ class RowStore:
         unique, back = np.unique(rows, return_inverse=True)
         found = np.asarray(self._features[unique], np.float32)[back]  # type: ignore[index]
         return found.reshape(len(keys), -1)
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, as of `Store`."""
+        values, known = np.zeros(len(keys), np.uint64), np.zeros(len(keys), bool)
+        if self._hashes is not None:
+            rows = self._image.rows(keys)
+            known = rows >= 0
+            values[known] = self._hashes[rows[known]]
+        return values, known
 
 
 class ShardStore:
@@ -130,6 +159,10 @@ class ShardStore:
     def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of `keys`, of which there is at least one."""
         return sealed.take(self._index, keys)
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, as of `Store`."""
+        return self._index.hashes(keys)
 
     def environments(self) -> list[dict[str, Any]]:
         """What the shards were computed with, each different one once."""
@@ -166,6 +199,16 @@ class Chain:
         for store in self._stores:
             found |= store.holds(keys)
         return found
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Perceptual hashes of `keys`, each from the first store that knows it; as of `Store`."""
+        values, known = np.zeros(len(keys), np.uint64), np.zeros(len(keys), bool)
+        for store in self._stores:
+            left = np.flatnonzero(~known)
+            if not len(left):
+                break
+            values[left], known[left] = store.hashes(keys[left])
+        return values, known
 
     def take(self, keys: Keys) -> np.ndarray:
         """Features (m, d) float32 of `keys`, each from the first store that has it."""

@@ -36,18 +36,26 @@ class Rows:
         self._views = views
         self._settle = settle
         self._next = 0
-        self._early: dict[int, tuple[Sequence[bytes], list[np.ndarray]]] = {}
+        self._early: dict[int, tuple[Sequence[bytes], Sequence[int], list[np.ndarray]]] = {}
         self._rest: list[np.ndarray] | None = None  # views of an image that is not complete
         self.stored = 0
 
-    def put(self, number: int, keys: Sequence[bytes], features: list[np.ndarray]) -> None:
-        """Take a batch: the keys of the images that end in it, and an array for each output."""
-        self._early[number] = keys, features
+    def put(
+        self,
+        number: int,
+        keys: Sequence[bytes],
+        hashes: Sequence[int],
+        features: list[np.ndarray],
+    ) -> None:
+        """Take a batch: key and phash of the images that end in it, and an array for each output."""
+        self._early[number] = keys, hashes, features
         while self._next in self._early:
             self._append(*self._early.pop(self._next))
             self._next += 1
 
-    def _append(self, keys: Sequence[bytes], features: list[np.ndarray]) -> None:
+    def _append(
+        self, keys: Sequence[bytes], hashes: Sequence[int], features: list[np.ndarray]
+    ) -> None:
         if self._rest is not None:
             features = [np.concatenate(both) for both in zip(self._rest, features, strict=True)]
         whole = len(keys) * self._views
@@ -56,7 +64,7 @@ class Rows:
             return
         rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
         for sink, each in zip(self.sinks, features, strict=True):
-            sink.append(rows, each[:whole].reshape(len(keys), -1))
+            sink.append(rows, each[:whole].reshape(len(keys), -1), np.array(hashes, np.uint64))
         self.stored += len(keys)
         self._settle(keys)
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from ..errors import InputError
 from .layout import split_of
@@ -15,19 +16,16 @@ from .tabular import Table
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-def choose_label_column(table: Table, label_columns: Sequence[str]) -> str | None:
-    """The one column of labels: as asked, else ``label`` if there is one."""
-    if len(label_columns) > 1:
-        raise InputError(
-            f"{len(label_columns)} label columns: {', '.join(label_columns)}; several labels for "
-            "one image are not supported yet",
-            expected="one label column",
-            where=table.where,
-            next="extract once, then fit one label column at a time",
-        )
-    if label_columns:
-        return table.named(label_columns[0], "--label-column")
-    return table.default("label", "--label-column")
+def choose_label_columns(table: Table, label_columns: Sequence[str]) -> list[str]:
+    """The columns of labels: as asked, wildcards too, else ``label`` if there is one."""
+    chosen: list[str] = []
+    for wanted in label_columns:
+        pattern = wanted not in table.columns and any(c in wanted for c in "*?[")
+        matches = [name for name in table.columns if pattern and fnmatchcase(name, wanted)]
+        chosen += matches or [table.named(wanted, "--label-column")]
+    if not label_columns and (name := table.default("label", "--label-column")) is not None:
+        chosen = [name]
+    return list(dict.fromkeys(chosen))
 
 
 def choose_split_column(table: Table, wanted: str | None) -> str | None:

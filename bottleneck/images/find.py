@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..paths import escape, order
+from ..targets import Targets, require_task, settle
 from ..texts import Coded, Texts, concatenated
 from .folders import Sniff, begins_as_image
 from .gather import Given, Part, common_folder, existing, gather, nothing_found
@@ -34,6 +35,7 @@ def find(
     label_columns: Sequence[str] = (),
     split_column: str | None = None,
     labels: Any = None,
+    task: str = "auto",
     missing: Literal["error", "fault"] | None = None,
     begins: Sniff = begins_as_image,
 ) -> ImageSet:
@@ -51,9 +53,12 @@ def find(
     path_column, split_column : str, optional
         Columns of a table; by default ``path`` (or the one column that names files) and ``split``.
     label_columns : sequence of str, default ()
-        One column of a table; by default ``label``.
+        Columns of a table; by default ``label``. Several hold 0 or 1 each.
     labels : path, DataFrame or sequence, optional
         A table that is joined by path, or a class for each entry of a list.
+    task : {"auto", "classification", "multilabel", "regression"}
+        What the labels are. ``auto``: several columns and lists such as ``a|b`` are ``multilabel``,
+        many numbers with fractions ``regression``, which a note says; folders are classes.
     missing : {"error", "fault"}, optional
         What a path that does not exist is: an error with the names that are near, or a sample with
         the fault ``no such file``. Default: an error for one path, a fault in a list.
@@ -71,8 +76,10 @@ def find(
     InputError
         If there is no image at all, or the inputs contradict themselves.
     """
+    require_task(task)
     inputs = _as_list(inputs)
     columns: dict[str, Any] = {
+        "task": task,
         "path_column": path_column,
         "label_columns": label_columns,
         "split_column": split_column,
@@ -96,7 +103,9 @@ def find(
                 "images from memory have no paths that a table could name",
                 expected="labels as a list, one for each image",
             )
-        return from_memory(inputs, sequence)
+        return _settled(
+            from_memory(inputs, sequence), task if sequence is not None else _stated(task)
+        )
     if not join and (path_column or label_columns or split_column):
         raise InputError(
             "columns were named, but there is no table",
@@ -107,11 +116,31 @@ def find(
     if sequence is not None:
         found = _align(found, read_labels(sequence, _only_files(listed, arguments)), listed)
     if join:
-        joined, notes = join_labels(found.samples, read_table(labels), found.root, **columns)
+        table = read_table(labels)
+        samples, name, notes = join_labels(found.samples, table, found.root, **columns)
         # What the folders said about labels no longer holds.
-        samples = Samples.of(joined, found.root)
         found = replace(found, samples=samples, notes=listed.notes + notes)
-    return found
+        return _settled(found, task, name, table.where)
+    return _settled(found, task if sequence is not None else _stated(task))
+
+
+def _stated(task: str) -> str:
+    """For labels that are folders or a data set's classes: nothing else unless it was asked for."""
+    return "classification" if task == "auto" else task
+
+
+def _settled(found: ImageSet, task: str, name: str = "value", where: str = "") -> ImageSet:
+    """The same images with targets where the labels are not plain classes."""
+    samples, notes = found.columns, list(found.notes)
+    if samples.targets is not None:
+        return found
+    targets = settle(
+        task, samples.classes, samples.labels, name=name, where=where, tell=notes.append
+    )
+    if targets is not None:
+        nothing = np.full(len(samples), -1, np.int32)
+        samples = samples.but(labels=nothing, classes=[], targets=targets)
+    return replace(found, samples=samples, notes=notes)
 
 
 def _as_list(inputs: Any) -> Any:
@@ -139,12 +168,13 @@ def _from_table(source: Any, base: str | None, columns: dict[str, Any]) -> Image
     named = isinstance(source, str)
     if base is None:
         base = os.path.dirname(os.path.abspath(source)) if named else os.getcwd()
-    samples, root, rows, entries, notes = samples_of(table, base, **columns)
+    samples, root, rows, entries, labels, notes = samples_of(table, base, **columns)
     faults = {sample.fault for sample in samples}
     if None not in faults and "no such file" in faults:
         notes.append(f"{table.where}: no path exists below {base}: wrong --root?")
     name = os.path.splitext(os.path.basename(source))[0] if named else "table"
-    return _ordered(root, name, samples, notes, rows, entries)
+    found = _ordered(root, name, samples, labels.targets, notes, rows, entries)
+    return _settled(found, columns["task"], labels.name, table.where)
 
 
 def _from_paths(
@@ -290,12 +320,13 @@ def _ordered(
     root: str,
     name: str,
     samples: list[Sample],
+    targets: Targets | None,
     notes: list[str],
     places: list[int],
     entries: list[int],
 ) -> ImageSet:
     """Sort samples by the bytes of their paths; `entries` leads to them before and after."""
-    columns = Samples.of(samples, root)
+    columns = Samples.of(samples, root).but(targets=targets)
     order = columns.paths.argsort()
     rank = np.empty(len(order), _INDEX)
     rank[order] = np.arange(len(order))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from ..errors import InputError
 from ..paths import escape
 from .columns import (
-    choose_label_column,
     choose_path_column,
     choose_split_column,
-    read_classes,
     read_meta,
     read_splits,
 )
+from .labels import read_labels
 from .lookup import stem
-from .sample import Sample
+from .sample import Sample, Samples
 from .tables import once
 from .tabular import Table
 
@@ -30,7 +32,8 @@ def join_labels(
     path_column: str | None,
     label_columns: Sequence[str],
     split_column: str | None,
-) -> tuple[list[Sample], list[str]]:
+    task: str = "auto",
+) -> tuple[Samples, str, list[str]]:
     """Give samples the labels, splits and other columns of a table that names them.
 
     Parameters
@@ -40,13 +43,15 @@ def join_labels(
         Its values are paths relative to `root` or absolute, or file names, with or without suffix.
     root : str
         Of the samples.
-    path_column, label_columns, split_column
+    path_column, label_columns, split_column, task
         As in `samples_of`.
 
     Returns
     -------
-    samples : list of Sample
+    samples : Samples
         Same order; a label comes from the table alone, so an image without a row has none.
+    name : str
+        What the column of labels is called.
     notes : list of str
     """
     by_path: dict[str, list[str]] = {}
@@ -68,12 +73,11 @@ def join_labels(
     def find_below(value: str) -> list[str]:
         return by_name.get(value) or by_name.get(escape(value), [])
 
-    label_column = choose_label_column(table, label_columns)
     column, method, values, notes = choose_path_column(table, path_column, find, find_below, root)
     split_column = choose_split_column(table, split_column)
     splits = read_splits(table, split_column)
-    labels, told = read_classes(table, label_column)
-    notes += told
+    labels = read_labels(table, label_columns, task)
+    notes += labels.notes
     found = [method(value) for value in values]
     two = [i for i, paths in enumerate(found) if len(paths) > 1]
     table.fail(
@@ -98,9 +102,11 @@ def join_labels(
         table.unit,
     )
     names = [found[i][0] for i in matched]
-    kept, repeated = once(part, names, [labels[i] for i in matched], [splits[i] for i in matched])
+    kept, repeated = once(
+        part, names, [labels.texts[i] for i in matched], [splits[i] for i in matched]
+    )
     row_of = {names[k]: matched[k] for k in kept}
-    used = {column, label_column, split_column}
+    used = {column, *labels.columns, split_column}
     others = [name for name in table.columns if name not in used]
     meta = read_meta(table, others)
     empty = {name: math.nan if isinstance(meta[0][name], float) else "" for name in others}
@@ -108,7 +114,7 @@ def join_labels(
     joined = []
     for s in samples:
         row = row_of.get(s.path)
-        label = labels[row] or None if row is not None else None
+        label = None if row is None else labels.of(row)
         split = (splits[row] if row is not None else "") if has_splits else s.split
         extra = {**s.meta, **(meta[row] if row is not None else empty)}
         joined.append(Sample(s.path, s.source, label, split, extra, s.fault))
@@ -116,4 +122,9 @@ def join_labels(
         f"{table.where}: {len(row_of)} of {len(samples)} images have a row; "
         f"{len(values) - len(matched)} rows name no image."
     )
-    return joined, notes + repeated
+    made = Samples.of(joined, root)
+    if labels.targets is not None:
+        of = np.array([row_of.get(s.path, -1) for s in samples], np.intp)
+        taken = np.where(of[:, None] < 0, np.float32(np.nan), labels.targets.values[of])
+        made = made.but(targets=replace(labels.targets, values=taken))
+    return made, labels.name, notes + repeated

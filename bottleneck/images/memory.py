@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from .color import BadImage
 from .exclusive import exclusive
+from .labels import as_text
 from .payload import is_tensor, payload, tensor_pixels
 from .sample import ImageSet, Sample
 
@@ -87,9 +88,8 @@ def read_labels(labels: Sequence[Any], count: int) -> list[str | None]:
         raise InputError(f"{len(values)} labels for {count} images", expected="one for each image")
     # NaN is not equal to itself, and pandas.NA has no truth value.
     missing = [v is None or type(v).__name__ in ("NAType", "NaTType") or v != v for v in values]
-    return [
-        None if m or not str(v).strip() else str(v) for v, m in zip(values, missing, strict=True)
-    ]
+    texts = ["" if m else as_text(v) for v, m in zip(values, missing, strict=True)]
+    return [text if text.strip() else None for text in texts]
 
 
 def _refuse_float(item: Any, place: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, RecipeError
+from . import phash
 from .color import color_rules
 from .decode import MAX_PIXELS
 from .framing import (
@@ -241,6 +242,7 @@ def get_ready() -> None:
     """
     trusted()
     passes()
+    phash.get_ready()
 
 
 def decoded(content: bytes | np.ndarray, p: Preprocessing) -> Pixels:

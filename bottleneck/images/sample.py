@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any, overload
 
 import numpy as np
 
 from ..paths import unescape
+from ..targets import Targets
 from ..texts import Coded, Column, Texts, take
 
 SPLITS = ("train", "val", "test")
@@ -68,6 +69,8 @@ class Samples(Sequence[Sample]):
         Of those that have one, by their place.
     sources : mapping of int to object
         By place, those that are not the file that root and path name: addresses, pixels.
+    targets : Targets, optional
+        Where the task is not classification; then no sample has a label.
     """
 
     root: str
@@ -78,6 +81,7 @@ class Samples(Sequence[Sample]):
     meta: Mapping[str, Column] = field(default_factory=dict)
     faults: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, Any] = field(default_factory=dict)
+    targets: Targets | None = None
 
     @classmethod
     def of(cls, samples: Iterable[Sample], root: str = "") -> Samples:
@@ -106,8 +110,7 @@ class Samples(Sequence[Sample]):
 
     def but(self, **changes: Any) -> Samples:
         """The same with other columns, by name."""
-        names = ("root", "paths", "labels", "classes", "splits", "meta", "faults", "sources")
-        return Samples(**{name: changes.get(name, getattr(self, name)) for name in names})
+        return replace(self, **changes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -163,6 +166,7 @@ class Samples(Sequence[Sample]):
             {name: take(column, rows) for name, column in self.meta.items()},
             {place[row]: fault for row, fault in self.faults.items() if row in place},
             {place[row]: source for row, source in self.sources.items() if row in place},
+            None if self.targets is None else self.targets.take(rows),
         )
 
 

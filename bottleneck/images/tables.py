@@ -9,14 +9,13 @@ from ..errors import InputError
 from ..paths import escape
 from .address import address_fault
 from .columns import (
-    choose_label_column,
     choose_path_column,
     choose_split_column,
-    read_classes,
     read_meta,
     read_splits,
 )
 from .folders import file_fault
+from .labels import Labels, read_labels
 from .layout import relative
 from .lookup import Lookup
 from .sample import Sample
@@ -30,7 +29,8 @@ def samples_of(
     path_column: str | None,
     label_columns: Sequence[str],
     split_column: str | None,
-) -> tuple[list[Sample], str, list[int], list[int], list[str]]:
+    task: str = "auto",
+) -> tuple[list[Sample], str, list[int], list[int], Labels, list[str]]:
     """Read a table's rows as samples.
 
     Parameters
@@ -38,7 +38,7 @@ def samples_of(
     table : Table
     base : str
         Absolute folder that relative paths start from.
-    path_column, label_columns, split_column
+    path_column, label_columns, split_column, task
         As the options of the command; None and empty find the columns by their names.
 
     Returns
@@ -51,6 +51,8 @@ def samples_of(
         Which row each sample came from.
     entries : list of int
         Which sample each row leads to.
+    labels : Labels
+        Of the samples; what they say is in `samples` too, unless it is targets.
     notes : list of str
 
     Raises
@@ -58,15 +60,14 @@ def samples_of(
     InputError
         If columns, splits or labels contradict each other, or one id names two files.
     """
-    label_column = choose_label_column(table, label_columns)
     lookup = Lookup(base)
     column, find, values, notes = choose_path_column(
         table, path_column, lookup.find, lookup.find_below, base
     )
     split_column = choose_split_column(table, split_column)
     splits = read_splits(table, split_column)
-    labels, told = read_classes(table, label_column)
-    notes += told
+    labels = read_labels(table, label_columns, task)
+    notes += labels.notes
     table.fail(
         f"rows without a value in the column {column}",
         [i for i, value in enumerate(values) if not value],
@@ -88,9 +89,9 @@ def samples_of(
     root = _root([p for p, a in zip(paths, addresses, strict=True) if not a], base, table)
     if root != base:
         notes.append(f"{table.where}: paths leave {base}, so they are relative to {root}.")
-    rows, repeated = once(table, paths, labels, splits)
+    rows, repeated = once(table, paths, labels.texts, splits)
     notes += repeated
-    used = {column, label_column, split_column}
+    used = {column, *labels.columns, split_column}
     meta = read_meta(table, [name for name in table.columns if name not in used])
     samples = []
     for i in rows:
@@ -98,9 +99,9 @@ def samples_of(
         if found[i] and os.path.islink(paths[i]):
             fault = file_fault(paths[i])
         name = escape(paths[i] if addresses[i] else relative(paths[i], root))
-        samples.append(Sample(name, paths[i], labels[i] or None, splits[i], meta[i], fault))
+        samples.append(Sample(name, paths[i], labels.of(i), splits[i], meta[i], fault))
     place = {paths[row]: i for i, row in enumerate(rows)}
-    return samples, root, rows, [place[path] for path in paths], notes
+    return samples, root, rows, [place[path] for path in paths], labels.take(rows), notes
 
 
 def _root(paths: list[str], base: str, table: Table) -> str:

@@ -65,6 +65,13 @@ def test_taking_twice_is_taking_from_what_was_taken(both, first, second):
     np.testing.assert_array_equal(lazy.take(picked).take(deeper)[:], X[picked][deeper])
 
 
+def test_runs_are_read_one_after_the_other(both):
+    lazy, X = both
+    found = lazy.runs(np.array([0, 7, 120, 298]), 4)
+    assert np.array_equal(found, np.concatenate([X[0:4], X[7:11], X[120:124], X[298:]]))
+    assert lazy.runs(np.arange(0), 4).shape == (0, D)
+
+
 def test_it_behaves_as_an_array_of_numpy(both):
     lazy, X = both
     assert (lazy.shape, lazy.dtype, lazy.ndim, len(lazy)) == (X.shape, X.dtype, X.ndim, len(X))

@@ -61,16 +61,17 @@ class MemorySink:
     """Keeps rows, and who brought them when."""
 
     def __init__(self, delay_s=0.0):
-        self.keys, self.features, self.threads = [], [], set()
+        self.keys, self.features, self.hashes, self.threads = [], [], [], set()
         self.delay_s = delay_s
         self.appends = 0
 
-    def append(self, keys, features):
+    def append(self, keys, features, hashes):
         time.sleep(self.delay_s)
         self.threads.add(threading.current_thread().name)
         self.appends += 1
         self.keys += [key.tobytes() for key in keys]
         self.features += [np.array(row) for row in features]
+        self.hashes += hashes.tolist()
 
     def rows(self):
         return {key: row.tobytes() for key, row in zip(self.keys, self.features, strict=True)}

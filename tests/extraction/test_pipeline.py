@@ -257,7 +257,7 @@ def test_the_pipeline_keeps_at_most_100_bytes_a_sample(lanes, through):
                 return Sample("", np.full((4, 4, 3), divmod(numbers[index], 256) + (0,), np.uint8))
 
         class Nowhere:
-            def append(self, keys, features):
+            def append(self, keys, features, hashes):
                 pass
 
         lane = lanes.FakeLane(lanes.Network(64), sinks=[Nowhere()])
@@ -336,8 +336,8 @@ def test_an_engine_that_fails_stops_everything_and_keeps_what_was_computed(lanes
 
 def test_a_sink_that_fails_stops_everything(lanes, through):
     class Full(lanes.MemorySink):
-        def append(self, keys, features):
-            super().append(keys, features)
+        def append(self, keys, features, hashes):
+            super().append(keys, features, hashes)
             if self.appends == 2:
                 raise bp.CacheError("no space left")
 

@@ -313,10 +313,10 @@ def test_a_second_ctrl_c_does_not_leave_a_sink_in_use(lanes, run):
     inside = []
 
     class Slow(lanes.MemorySink):
-        def append(self, keys, features):
+        def append(self, keys, features, hashes):
             inside.append(1)
             time.sleep(0.6)
-            super().append(keys, features)
+            super().append(keys, features, hashes)
             inside.pop()
 
     lane = lanes.FakeLane(sinks=[Slow()])

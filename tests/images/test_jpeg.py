@@ -150,6 +150,9 @@ def test_both_decoders_shrink_alike(width: int, height: int, shrink: int, grey: 
     data = encoded(image.convert("L") if grey else image)
     found = decode_rgb(data, open_header(data, "JPEG"), shrink)
     expected = decoding._decode(data, "JPEG", 10**8, None, shrink)
+    if shrink > 1 and max(width, height) < 16:
+        assert found is None  # two scales of libjpeg give one size there
+        return
     assert found is not None
     assert expected.size == shrunk(image.size, shrink)
     np.testing.assert_array_equal(found, np.asarray(expected))

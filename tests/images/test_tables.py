@@ -237,12 +237,6 @@ def test_stored_paths_are_read_back(tree: Tree):
     assert find(table(root, "path\n50%25.jpg\n")).samples[0].fault is None
 
 
-def test_several_label_columns(tree: Tree):
-    root = tree("1.jpg")
-    with pytest.raises(InputError, match="not supported yet"):
-        find(table(root, "path,a,b\n1.jpg,1,0\n"), label_columns=["a", "b"])
-
-
 def test_numbers_that_are_ids_stay_text(tree: Tree):
     root = tree("1.jpg", "2.jpg")
     text = "path,big,exp,plus,word\n1.jpg,90071992547409931,1e3,+5,nan\n2.jpg,2,0.5,5,1\n"

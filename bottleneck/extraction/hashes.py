@@ -1,0 +1,122 @@
+"""Perceptual hashes for the rows of a file: keys in, (n,) uint64 out, or None where one is unknown.
+
+A hash is kept beside each feature that is computed. Features of earlier versions have none; theirs
+can be had by decoding alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..cache.keys import KeyIndex
+from ..images.decode import BadImage
+from ..images.payload import fetch, key_of
+from ..images.phash import phash
+from ..images.preprocess import Preprocessing, decoded
+from ..images.sample import Sample
+from ..reporter import Reporter
+from .contract import Outcome
+from .stores import Store
+
+# Keys looked up at a time: of all at once, what is found on the way would take as much as the keys.
+_BLOCK = 1 << 16
+
+
+class Hashes:
+    """Looks up perceptual hashes, and computes those that are missing if told to.
+
+    Parameters
+    ----------
+    known : sequence of Store
+        Any of them may know a hash.
+    reporter : Reporter
+        Hears when some are missing.
+    name : str
+        What to call the file.
+    """
+
+    def __init__(self, known: Sequence[Store], reporter: Reporter, name: str) -> None:
+        self._known = known
+        self._reporter = reporter
+        self._name = name
+        self._more: Decoding | None = None
+
+    def decoding(
+        self, samples: Sequence[Sample], outcome: Outcome, p: Preprocessing, workers: int
+    ) -> Hashes:
+        """Itself; what is missing is computed from these samples, whose keys `outcome` has."""
+        self._more = Decoding(samples, outcome.keys, p, workers)
+        return self
+
+    def of(self, keys: np.ndarray) -> np.ndarray | None:
+        """The hash of each key, (m, 32) uint8 to (m,) uint64; None if not all are known."""
+        values, known = self._looked_up(keys)
+        if self._more is not None and not known.all():
+            missing = np.flatnonzero(~known)
+            with self._reporter.progress("hash", len(missing)) as bar:
+                values[missing], known[missing] = self._more.hashes(keys[missing])
+                bar.advance(len(missing))
+        if known.all():
+            return values
+        if known.any():
+            self._reporter.note(
+                f"{self._name}: {int((~known).sum())} of {len(keys)} images are from a version without "
+                "perceptual hashes, so near copies are not looked for in it; --rehash adds them, "
+                "and computes no feature again"
+            )
+        return None
+
+    def _looked_up(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, known = np.zeros(len(keys), np.uint64), np.zeros(len(keys), bool)
+        for start in range(0, len(keys), _BLOCK):
+            here = np.arange(start, min(start + _BLOCK, len(keys)))
+            for store in self._known:
+                left = here[~known[here]]
+                if len(left):
+                    values[left], known[left] = store.hashes(keys[left])
+        return values, known
+
+
+class Decoding:
+    """Hashes of images whose features need not be computed.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    keys : ndarray of shape (n, 32), uint8
+        Of these samples.
+    p : Preprocessing
+        How they are decoded.
+    workers : int
+        Threads.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], keys: np.ndarray, p: Preprocessing, workers: int
+    ) -> None:
+        self._samples = samples
+        self._index = KeyIndex(keys)
+        self._p = p
+        self._workers = workers
+
+    def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes of `keys`, and which could be had; as of `stores.Store`."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            found = list(pool.map(self._hash, keys))
+        known = np.array([each is not None for each in found], bool)
+        return np.array([each or 0 for each in found], np.uint64), known
+
+    def _hash(self, key: np.ndarray) -> int | None:
+        row = self._index.row(key.tobytes())
+        if row < 0:  # of an image that is gone, kept by --add
+            return None
+        try:
+            content = fetch(self._samples[row].source).content
+            if key_of(content) != key.tobytes():  # changed since it was read; the next run sees it
+                return None
+            return phash(decoded(content, self._p).array)
+        except BadImage:
+            return None

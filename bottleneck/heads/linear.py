@@ -1,20 +1,15 @@
-"""Linear heads for a list of C: scaled features and labels in, coefficients out.
-
-Chooses the coordinates in which `solver.minimise` works, and translates back.
-"""
+"""Linear heads for a list of C: scaled features and labels in, coefficients out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 
+from .backend import alike, index, to_device, to_host
 from .losses import Loss
-from .solver import minimise
-
-# Largest Gram matrix that is decomposed; its cost grows with the cube (0.1 s at 1,000, 3 s at 3,000).
-_LARGEST_GRAM = 3000
+from .path import solve_path
+from .rotation import rotate
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,8 @@ def fit_linear(
     tol: float = 1e-10,
     certified: bool = True,
     max_iter: int = 10_000,
+    weights: np.ndarray | None = None,
+    device: str = "cpu",
 ) -> LinearFit:
     """Fit one linear head for each C on the same samples.
 
@@ -62,6 +59,10 @@ def fit_linear(
     n_classes : int
     tol, certified, max_iter
         See `solver.minimise`.
+    weights : ndarray of shape (n,), optional
+        Of the samples in the loss.
+    device : str, default "cpu"
+        ``cpu`` is NumPy; any other name is PyTorch's, ``cuda`` for instance.
 
     Returns
     -------
@@ -70,42 +71,32 @@ def fit_linear(
     Notes
     -----
     The weights are sought in the principal axes of the centred samples, X - mean = U S V' with w = V u:
-    the same problem, because V is orthonormal, with nearly orthogonal columns (a third of the steps), and
-    with fewer samples than features only n of them. Exact: no direction is dropped that a sample sees.
+    the same problem, because V is orthonormal, with nearly orthogonal columns, and with fewer samples than
+    features only n of them. Exact: no direction is dropped that a sample sees.
     """
-    mean = X.mean(axis=0, dtype=np.float64).astype(X.dtype)
-    centred = X - mean
     # Constant features, a quarter of the columns behind some ReLUs, keep the weight 0.
-    used = np.flatnonzero(centred.any(axis=0))
-    centred = centred[:, used]
-    basis = None
-    if 0 < min(centred.shape) <= _LARGEST_GRAM:
-        centred, basis = _rotate(centred)
-    A = np.concatenate([centred, np.ones((len(X), 1), X.dtype)], axis=1)
-    found = minimise(
-        A, y, np.asarray(C), loss, n_classes, tol=tol, certified=certified, max_iter=max_iter
+    used = np.flatnonzero((X[:1] != X).any(axis=0))
+    varying = to_device(X if len(used) == X.shape[1] else X[:, used], device)
+    coordinates = rotate(varying)
+    A = coordinates.training
+    found = solve_path(
+        A,
+        index(y, A),
+        np.asarray(C),
+        loss,
+        n_classes,
+        tol=tol,
+        certified=certified,
+        max_iter=max_iter,
+        weights=None if weights is None else alike(weights, A),
     )
-    weights, intercept = found.weights[..., :-1], found.weights[..., -1]
-    coef = np.zeros((*weights.shape[:2], X.shape[1]), X.dtype)
-    coef[..., used] = weights if basis is None else weights @ basis
+    part, intercept = coordinates.back(found.weights)
+    coef = np.zeros((*part.shape[:2], X.shape[1]), X.dtype)
+    coef[..., used] = to_host(part)
     return LinearFit(
         coef,
-        intercept - coef @ mean,
+        np.asarray(to_host(intercept)),
         found.objective,
         found.converged,
         found.iterations,
     )
-
-
-def _rotate(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (n, r) of the rows in principal axes, and those axes as rows (r, d)."""
-    n, d = centred.shape
-    if d <= n:
-        _, axes = eigh(centred.T @ centred, driver="evd", check_finite=False)
-        return centred @ axes, axes.T
-    eigenvalues, left = eigh(centred @ centred.T, driver="evd", check_finite=False)
-    # Centring leaves one direction at 0, equal rows more: their axes would be noise.
-    seen = eigenvalues > eigenvalues[-1] * n * np.finfo(centred.dtype).eps
-    singular = np.sqrt(eigenvalues[seen])
-    left = left[:, seen]
-    return left * singular, (left / singular).T @ centred

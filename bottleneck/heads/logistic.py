@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from .linear import fit_linear
+from .linear import LinearFit, fit_linear
 from .losses import Loss, Multinomial
+from .validation import (
+    ClassWeight,
+    answers,
+    check_features,
+    check_positive,
+    check_training,
+    class_weights,
+    one_column_for_two,
+)
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
-    """What the logistic and the linear SVM head share: a fit by `fit_linear`, linear decisions."""
+    """What the logistic and the linear SVM head share: the checks of a fit, linear decisions."""
 
     _loss: ClassVar[Loss]
     C: float
+    class_weight: ClassWeight
     tol: float
     max_iter: int
     coef_: np.ndarray
@@ -48,24 +56,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If `max_iter` steps did not reach `tol`.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, indices = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds one class, {self.classes_[0]!r}; a classifier needs samples of 2 or more"
-            )
-        if not (isinstance(self.C, Real) and self.C > 0):
-            raise ValueError(f"C is {self.C!r}; expected a positive number")
-        found = fit_linear(
-            X,
-            indices,
-            np.array([self.C], np.float64),
-            self._loss,
-            len(self.classes_),
-            tol=self.tol,
-            max_iter=self.max_iter,
-        )
+        X, indices = check_training(self, X, y)
+        check_positive(C=self.C, tol=self.tol)
+        found = self._minimise(X, indices, class_weights(self.class_weight, indices, self.classes_))
+        return self._keep(found, stacklevel=3)
+
+    def _keep(self, found: LinearFit, *, stacklevel: int) -> Self:
+        """Take over a fit, and warn where it stopped early."""
         self.coef_ = found.coef[0]
         self.intercept_ = found.intercept[0]
         self.objective_ = float(found.objective[0])
@@ -76,22 +73,33 @@ class LinearHead(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__}(C={self.C:g}) stopped after {self.n_iter_} iterations short of "
                 f"tol = {self.tol:g}; a smaller C or a larger max_iter helps",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=stacklevel,
             )
         return self
 
+    def _minimise(
+        self, X: np.ndarray, indices: np.ndarray, weights: np.ndarray | None
+    ) -> LinearFit:
+        return fit_linear(
+            X,
+            indices,
+            np.array([self.C], np.float64),
+            self._loss,
+            len(self.classes_),
+            tol=self.tol,
+            max_iter=self.max_iter,
+            weights=weights,
+        )
+
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits: (n, k), or (n,) for two classes, positive for the second one."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        scores = X @ self.coef_.T + self.intercept_
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        X = check_features(self, X)
+        return one_column_for_two(X @ self.coef_.T + self.intercept_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the largest logit, (n,)."""
         scores = self.decision_function(X)
-        index = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[index]
+        return answers(self.classes_, scores)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Everything a prediction needs: JSON data, and arrays (see `state`)."""
@@ -125,6 +133,9 @@ class LogisticHead(LinearHead):
     ----------
     C : float, default 1.0
         Inverse strength of the penalty. On standardised CNN features useful values lie between 1e-5 and 1.
+    class_weight : {None, "balanced"} or mapping, default None
+        Weights of the samples in the loss by their class; ``balanced`` gives each class the same sum, for
+        classes of very different sizes. A mapping goes from class labels to weights.
     tol : float, default 1e-10
         Relative distance of the objective to its minimum, guaranteed where `converged_` is True.
     max_iter : int, default 10000
@@ -153,8 +164,16 @@ class LogisticHead(LinearHead):
 
     _loss = Multinomial()
 
-    def __init__(self, C: float = 1.0, *, tol: float = 1e-10, max_iter: int = 10_000) -> None:
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        class_weight: ClassWeight = None,
+        tol: float = 1e-10,
+        max_iter: int = 10_000,
+    ) -> None:
         self.C = C
+        self.class_weight = class_weight
         self.tol = tol
         self.max_iter = max_iter
 

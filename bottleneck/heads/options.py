@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FitError
+from .mlp.start import INITS
 
 
 def _number(value: Any, low: float, high: float) -> bool:
@@ -44,6 +45,14 @@ _DOMAINS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "validation_fraction": _SHARE,
     "batch_size": (lambda value: value == "auto" or _count(value), "auto, or a whole number"),
     "gamma": (lambda value: value == "scale" or _positive(value), "scale, or a number above 0"),
+    "gamma_factor": _POSITIVE,
+    "alpha": (lambda value: value == "loo" or _positive(value), "loo, or a number above 0"),
+    "k": _COUNT,
+    "temperature": _POSITIVE,
+    "metric": (lambda value: value in ("cosine", "euclidean"), "cosine or euclidean"),
+    "weight_decay": (lambda value: _number(value, 0, inf), "a number, 0 or more"),
+    "init": (lambda value: value in INITS, ", ".join(INITS)),
+    "shrink_threshold": (lambda value: _number(value, 0, inf), "a number, 0 or more"),
 }
 
 

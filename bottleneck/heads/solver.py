@@ -1,8 +1,10 @@
 """Many L2-penalised linear problems on one matrix: preconditioned L-BFGS over a batch.
 
 All problems (the values of C) share the samples, so that a step of the whole batch is two matrix
-products; the rest is element-wise. The logits are linear in the step length, so the line search
-needs no product at all. Problems that have converged leave the batch.
+products; the rest is element-wise. Or there is a stack of samples, each with problems of its own: two
+products for each, and the rest at once. The logits are linear in the step length, so the line search
+needs no product at all. Problems that have converged leave the batch. The same code runs on NumPy
+arrays and on PyTorch tensors (see `backend`).
 
 References
 ----------
@@ -17,9 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .backend import Array, alike, epsilon, index, namespace, to_host
 from .losses import Loss
+from .samples import Shared, Stack
 
-_MEMORY = 10  # pairs of the L-BFGS history
+MEMORY = 10  # pairs of the L-BFGS history
 _SUFFICIENT = 1e-4  # Armijo's constant
 _CURVATURE = 0.9  # Wolfe's constant, used where the values differ by rounding alone
 _TRIALS = 25  # halvings of a step before a problem counts as stuck
@@ -31,7 +35,7 @@ class Minimum:
 
     Attributes
     ----------
-    weights : ndarray of shape (p, q, r)
+    weights : array of shape (p, q, r)
         In the columns of the matrix; the last column is the intercept's.
     objective : ndarray of shape (p,), float64
         ``C * sum(loss) + |w|^2 / 2``.
@@ -39,7 +43,7 @@ class Minimum:
     iterations : ndarray of shape (p,), int
     """
 
-    weights: np.ndarray
+    weights: Array
     objective: np.ndarray
     converged: np.ndarray
     iterations: np.ndarray
@@ -51,43 +55,44 @@ class _State:
 
     problem: np.ndarray
     C: np.ndarray
-    weights: np.ndarray  # (p, q, r)
-    logits: np.ndarray  # (p, q, n)
+    weights: Array  # (p, q, r)
+    logits: Array  # (p, q, n)
     objective: np.ndarray
-    slope: np.ndarray  # (p, q, n) of the loss, by the logits
+    slope: Array  # (p, q, n) of the loss, by the logits
     curvature: np.ndarray
-    gradient: np.ndarray  # (p, q, r)
+    gradient: Array  # (p, q, r)
 
     def keep(self, rows: np.ndarray) -> None:
         for name, array in vars(self).items():
-            setattr(self, name, array[rows])
+            setattr(self, name, array[index(rows, array)])
 
 
 class _History:
     """The last pairs (step, change of gradient) of each problem; a pair of weight 0 has no effect."""
 
-    def __init__(self) -> None:
-        self.steps: list[np.ndarray] = []
-        self.changes: list[np.ndarray] = []
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+        self.steps: list[Array] = []
+        self.changes: list[Array] = []
         self.weights: list[np.ndarray] = []
 
-    def add(self, step: np.ndarray, change: np.ndarray) -> None:
+    def add(self, step: Array, change: Array) -> None:
         product = _dot(step, change)
         # A pair without positive curvature comes from rounding and would break the descent.
-        floor = np.finfo(step.dtype).eps * np.sqrt(_dot(step, step) * _dot(change, change))
+        floor = epsilon(step) * np.sqrt(_dot(step, step) * _dot(change, change))
         usable = product > floor
         self.weights.append(np.where(usable, 1 / np.where(usable, product, 1), 0))
         self.steps.append(step)
         self.changes.append(change)
-        if len(self.steps) > _MEMORY:
+        if len(self.steps) > self.memory:
             del self.steps[0], self.changes[0], self.weights[0]
 
     def keep(self, rows: np.ndarray) -> None:
-        self.steps = [a[rows] for a in self.steps]
-        self.changes = [a[rows] for a in self.changes]
+        self.steps = [a[index(rows, a)] for a in self.steps]
+        self.changes = [a[index(rows, a)] for a in self.changes]
         self.weights = [a[rows] for a in self.weights]
 
-    def direction(self, gradient: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    def direction(self, gradient: Array, inverse: Array) -> Array:
         """The two-loop recursion; `inverse` is the diagonal first guess of the inverse Hessian."""
         q = -gradient
         alphas = []
@@ -111,8 +116,8 @@ class _History:
 
 
 def minimise(
-    A: np.ndarray,
-    y: np.ndarray,
+    A: Array,
+    y: Array,
     C: np.ndarray,
     loss: Loss,
     n_classes: int,
@@ -120,15 +125,20 @@ def minimise(
     tol: float,
     certified: bool,
     max_iter: int,
+    weights: Array | None = None,
+    start: Array | None = None,
+    memory: int = MEMORY,
+    owner: np.ndarray | None = None,
 ) -> Minimum:
-    """Minimise ``C * sum(loss(A w, y)) + |w|^2 / 2`` for each C.
+    """Minimise ``C * sum(weights * loss(A w, y)) + |w|^2 / 2`` for each C.
 
     Parameters
     ----------
-    A : ndarray of shape (n, r), float32 or float64
-        Samples; decides the precision. The last column is all ones, its weights (the intercept) are not
-        penalised. It goes fastest where the columns are nearly orthogonal (see `rotation`).
-    y : ndarray of shape (n,), intp
+    A : array of shape (n, r) or (J, n, r), float32 or float64
+        Samples, or J times samples (`owner`); decides the precision. The last column is all ones, its
+        weights (the intercept) are not penalised. It goes fastest where the columns are nearly
+        orthogonal (see `rotation`).
+    y : array of shape (n,) or (J, n), intp
         Class indices.
     C : ndarray of shape (p,), float64
         Inverse strength of the penalty.
@@ -140,93 +150,151 @@ def minimise(
         True: by a bound that holds for sure (the penalty makes the objective strongly convex).
         False: by an estimate from the preconditioner, enough to compare settings.
     max_iter : int
+    weights : array of shape (n,) or (J, n), optional
+        Of the samples, in the dtype of A.
+    start : array of shape (p, q, r), optional
+        Weights to start from; zeros, and zeros wherever those are better.
+    memory : int, default 10
+        Pairs of the history; fewer cost less per step where a start is good.
+    owner : ndarray of shape (p,), intp, optional
+        With J times samples, which of them each problem belongs to, ascending. Rows that fill up short
+        ones are zeros, in the last column too, and have the weight 0.
 
     Returns
     -------
     Minimum
     """
-    shape = (len(C), loss.outputs(n_classes), A.shape[1])
+    xp = namespace(A)
+    C = np.asarray(C, np.float64)
+    q = loss.outputs(n_classes)
+    penalty = xp.ones(A.shape[-1], dtype=A.dtype, device=A.device)
+    penalty[-1] = 0
+    samples: Shared | Stack
+    if owner is None:
+        samples = Shared(A, y, weights, len(C))
+    else:
+        samples = Stack(A, y, weights, owner)
+    state, highest = _start(samples, C, loss, q, penalty, start)
     best = Minimum(
-        np.zeros(shape, A.dtype),
+        xp.zeros_like(state.weights),
         np.full(len(C), np.inf),
         np.zeros(len(C), bool),
         np.full(len(C), max_iter),
     )
-    penalty = np.ones(A.shape[1], A.dtype)
-    penalty[-1] = 0
-    gram = np.einsum("nr,nr->r", A, A)
-    state = _start(A, y, np.asarray(C, np.float64), loss, shape)
-    start = state.objective.copy()
-    rounding = np.finfo(A.dtype).eps * 10
-    history = _History()
+    rounding = 10 * epsilon(A)
+    history = _History(memory)
+
+    def leave(rows: np.ndarray, iteration: int) -> None:
+        out = state.problem[rows]
+        best.weights[index(out, A)] = state.weights[index(np.flatnonzero(rows), A)]
+        best.objective[out] = state.objective[rows]
+        best.iterations[out] = iteration
+        state.keep(np.flatnonzero(~rows))
+        history.keep(np.flatnonzero(~rows))
+
     for iteration in range(max_iter + 1):
-        inverse = _preconditioner(state, gram, penalty, len(A))
-        scale = np.where(penalty == 1, 1, inverse) if certified else inverse
+        inverse = _preconditioner(state, samples, penalty)
+        scale = xp.where(penalty == 1, penalty, inverse) if certified else inverse
         gap = 0.5 * _dot(state.gradient, state.gradient * scale)
         # Of the way gone, too: where C is tiny the objective hardly moves at all, while its argmax does.
-        gained = np.minimum(start[state.problem] - state.objective, state.objective)
-        done = gap <= np.maximum(tol * gained, rounding * state.objective)
+        zero = highest[state.problem]
+        gained = np.minimum(np.maximum(zero - state.objective, 0), state.objective)
+        done = gap <= np.maximum(max(tol, rounding) * gained, rounding**2 * zero)
         best.converged[state.problem[done]] = True
-        stuck = np.zeros_like(done)
-        if iteration < max_iter and not done.all():
-            stuck = ~_advance(A, y, loss, state, history, inverse, penalty, skip=done)
-        left = done | stuck | (iteration == max_iter)
-        best.weights[state.problem[left]] = state.weights[left]
-        best.objective[state.problem[left]] = state.objective[left]
-        best.iterations[state.problem[left]] = iteration
-        if left.all():
+        if iteration == max_iter:
+            done[:] = True
+        if done.any():
+            inverse = inverse[index(np.flatnonzero(~done), A)]
+            leave(done, iteration)
+        if not len(state.problem):
             break
-        if left.any():
-            state.keep(~left)
-            history.keep(~left)
+        moved = _advance(samples, loss, state, history, inverse, penalty)
+        if not moved.all():
+            leave(~moved, iteration + 1)
+            if not len(state.problem):
+                break
     return best
 
 
 def _start(
-    A: np.ndarray, y: np.ndarray, C: np.ndarray, loss: Loss, shape: tuple[int, int, int]
-) -> _State:
-    """All weights zero."""
-    logits = np.zeros((shape[0], shape[1], len(A)), A.dtype)
-    value, slope, curvature = loss(logits, y)
-    return _State(
-        problem=np.arange(shape[0]),
+    samples: Shared | Stack,
+    C: np.ndarray,
+    loss: Loss,
+    q: int,
+    penalty: Array,
+    start: Array | None,
+) -> tuple[_State, np.ndarray]:
+    """The state at `start`, and the objective of each problem where all weights are zero."""
+    A, owner = samples.A, samples.owner
+    xp = namespace(A)
+    n, r = A.shape[-2:]
+    problem = np.arange(len(C))
+    at_zero, slope, curvature = samples.loss_at_zero(loss, q)
+    highest = C * at_zero[owner]
+    if start is None:
+        own = index(owner, A)
+        state = _State(
+            problem=problem,
+            C=C,
+            weights=xp.zeros((len(C), q, r), dtype=A.dtype, device=A.device),
+            logits=xp.zeros((len(C), q, n), dtype=A.dtype, device=A.device),
+            objective=highest.copy(),
+            slope=slope[own],
+            curvature=curvature[owner],
+            gradient=_times(C, samples.gradient_at_zero(slope)[own]),
+        )
+        return state, highest
+    state = _State(
+        problem=problem,
         C=C,
-        weights=np.zeros(shape, A.dtype),
-        logits=logits,
-        objective=C * value,
+        weights=start,
+        logits=samples.logits(start, problem),
+        objective=highest.copy(),
         slope=slope,
         curvature=curvature,
-        gradient=_times(C, _product(slope, A)),
+        gradient=start,
     )
+    value, state.slope, state.curvature = samples.loss(loss, state.logits, problem)
+    objective = C * value + 0.5 * _dot(start * penalty, start)
+    better = objective < highest
+    state.objective[better] = objective[better]
+    worse = np.flatnonzero(~better)
+    if len(worse):
+        at, own = index(worse, A), index(owner[worse], A)
+        state.weights[at] = 0
+        state.logits[at] = 0
+        state.slope[at] = slope[own]
+        state.curvature[worse] = curvature[owner[worse]]
+    state.gradient = _times(C, samples.gradient(state.slope, problem)) + penalty * state.weights
+    return state, highest
 
 
-def _preconditioner(state: _State, gram: np.ndarray, penalty: np.ndarray, n: int) -> np.ndarray:
+def _preconditioner(state: _State, samples: Shared | Stack, penalty: Array) -> Array:
     """Diagonal guess of the inverse Hessian, (p, 1, r): exact where all samples curve alike."""
-    curvature = _column(state.C * np.maximum(state.curvature, 1e-8), gram[None, None])
-    return (1 / (curvature * gram + penalty)).astype(gram.dtype)
+    gram = samples.gram(state.problem)
+    curvature = alike((state.C * np.maximum(state.curvature, 1e-8)).reshape(-1, 1), gram)
+    return (1 / (curvature * gram + penalty))[:, None]
 
 
 def _advance(
-    A: np.ndarray,
-    y: np.ndarray,
+    samples: Shared | Stack,
     loss: Loss,
     state: _State,
     history: _History,
-    inverse: np.ndarray,
-    penalty: np.ndarray,
-    *,
-    skip: np.ndarray,
+    inverse: Array,
+    penalty: Array,
 ) -> np.ndarray:
     """One step of every problem, in place; False where no step lowers the objective any more."""
+    A = samples.A
     direction = history.direction(state.gradient, inverse)
     descent = _dot(direction, state.gradient)
-    moved = skip.copy()
-    along = _product(direction, A.T)
+    moved = np.zeros(len(descent), bool)
+    along = samples.logits(direction, state.problem)
     # |w + t d|^2 = a + 2 t b + t^2 c, so that a trial costs no pass over the weights.
     penalised = direction * penalty
     b, c = _dot(penalised, state.weights), _dot(penalised, direction)
     a = _dot(state.weights * penalty, state.weights)
-    rounding = 10 * np.finfo(A.dtype).eps * np.abs(state.objective)
+    rounding = 10 * epsilon(A) * np.abs(state.objective)
     step = np.ones(len(moved))
     final = np.zeros(len(moved))
     for _ in range(_TRIALS):
@@ -234,18 +302,26 @@ def _advance(
         if not len(rows):
             break
         t = step[rows]
-        logits = state.logits[rows] + _times(t, along[rows])
-        value, slope, curvature = loss(logits, y)
+        all_of_them = len(rows) == len(moved)
+        at = index(rows, A)
+        logits = _times(t, along if all_of_them else along[at])
+        logits += state.logits if all_of_them else state.logits[at]
+        problems = state.problem if all_of_them else state.problem[rows]
+        value, slope, curvature = samples.loss(loss, logits, problems)
         objective = state.C[rows] * value + 0.5 * (a + 2 * step * b + step**2 * c)[rows]
         rise = objective - state.objective[rows]
         good = rise <= _SUFFICIENT * t * descent[rows]
         if not good.all():
             near = np.abs(rise) <= rounding[rows]
-            slope_there = state.C[rows] * _dot(slope, along[rows]) + b[rows] + t * c[rows]
+            slope_there = state.C[rows] * _dot(slope, along[at]) + b[rows] + t * c[rows]
             good |= near & (np.abs(slope_there) <= -_CURVATURE * descent[rows])
         taken = rows[good]
-        state.logits[taken] = logits[good]
-        state.slope[taken] = slope[good]
+        if all_of_them and good.all():
+            state.logits, state.slope = logits, slope
+        else:
+            here = index(np.flatnonzero(good), A)
+            state.logits[index(taken, A)] = logits[here]
+            state.slope[index(taken, A)] = slope[here]
         state.curvature[taken] = curvature[good]
         state.objective[taken] = objective[good]
         final[taken] = t[good]
@@ -256,26 +332,19 @@ def _advance(
         step[rows] = np.clip(np.nan_to_num(parabola, nan=0.0), 0.1 * t, 0.5 * t)
     difference = _times(final, direction)
     state.weights = state.weights + difference
-    gradient = _times(state.C, _product(state.slope, A)) + penalty * state.weights
+    gradient = (
+        _times(state.C, samples.gradient(state.slope, state.problem)) + penalty * state.weights
+    )
     history.add(difference, gradient - state.gradient)
     state.gradient = gradient
     return moved
 
 
-def _product(stack: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(p, q, i) times (i, j) as one matrix product."""
-    p, q, i = stack.shape
-    return (stack.reshape(p * q, i) @ matrix).reshape(p, q, matrix.shape[1])
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _dot(a: Array, b: Array) -> np.ndarray:
     """Inner product of each problem, (p,) float64."""
-    return np.einsum("pqr,pqr->p", a, b).astype(np.float64)
+    return np.asarray(to_host(namespace(a).einsum("pqr,pqr->p", a, b)), np.float64)
 
 
-def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _times(values: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    return _column(values, stack).astype(stack.dtype) * stack
+def _times(values: np.ndarray, stack: Array) -> Array:
+    """Each problem's array times its number, as a new array."""
+    return alike(values.reshape(-1, 1, 1), stack) * stack

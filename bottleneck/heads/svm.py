@@ -1,31 +1,32 @@
-"""Support vector machines: a linear one by our own solver, an RBF one around scikit-learn's.
-
-Both have probabilities where asked: one temperature, fitted on out-of-fold decisions, so that the most
-probable class is always the one with the largest decision value.
-"""
+"""Support vector machines: a linear one by our own solver, an RBF one around libsvm's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from .hinge_sweep import fit_hinge
+from .linear import LinearFit
 from .logistic import LinearHead
 from .losses import SquaredHinge
 from .sweep import Job, Settings, run_jobs
-from .temperature import apply_temperature, out_of_fold_temperature
+from .validation import (
+    ClassWeight,
+    answers,
+    check_features,
+    check_positive,
+    check_training,
+    class_weights,
+    one_column_for_two,
+)
 
-
-def _has_probabilities(head: Any) -> bool:
-    if not head.probability:
-        raise AttributeError("predict_proba needs probability=True")
-    return True
+# Of libsvm's cache of kernel rows, in MB: 14,000 rows fit whole.
+_CACHE_MB = 800
 
 
 class LinearSVMHead(LinearHead):
@@ -38,20 +39,17 @@ class LinearSVMHead(LinearHead):
     ----------
     C : float, default 1.0
         Inverse strength of the penalty.
-    probability : bool, default False
-        Fit a temperature, which takes five more fits; without it there is no `predict_proba`.
+    class_weight : {None, "balanced"} or mapping, default None
+        Weights of the samples in the loss by their class; see `LogisticHead`.
     tol : float, default 1e-10
         Relative distance of the objective to its minimum, guaranteed where `converged_` is True.
     max_iter : int, default 10000
-    random_state : int, default 0
-        Deals the folds of the temperature.
+        Newton steps; a fit takes about ten. For more than 1,000 samples, steps of L-BFGS.
 
     Attributes
     ----------
     classes_, coef_, intercept_, objective_, converged_, n_iter_
         As in `LogisticHead`.
-    temperature_ : float
-        With `probability`.
 
     References
     ----------
@@ -65,51 +63,39 @@ class LinearSVMHead(LinearHead):
         self,
         C: float = 1.0,
         *,
-        probability: bool = False,
+        class_weight: ClassWeight = None,
         tol: float = 1e-10,
         max_iter: int = 10_000,
-        random_state: int | None = 0,
     ) -> None:
         self.C = C
-        self.probability = probability
+        self.class_weight = class_weight
         self.tol = tol
         self.max_iter = max_iter
-        self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit the head, and the temperature where `probability` is set; see `LinearHead.fit`."""
-        super().fit(X, y)
-        if self.probability:
-            self.temperature_ = out_of_fold_temperature(self, X, y)
-        return self
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities, (n, k) float64; only with ``probability=True``."""
-        check_is_fitted(self, "temperature_")
-        return apply_temperature(self.decision_function(X), self.temperature_)
-
-    def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Everything a prediction needs: JSON data, and arrays (see `state`)."""
-        params, arrays = super().to_state()
-        if self.probability:
-            params["temperature"] = self.temperature_
-        return params, arrays
+    def _minimise(
+        self, X: np.ndarray, indices: np.ndarray, weights: np.ndarray | None
+    ) -> LinearFit:
+        return fit_hinge(
+            X,
+            indices,
+            self.C,
+            len(self.classes_),
+            tol=self.tol,
+            max_iter=self.max_iter,
+            weights=weights,
+        )
 
     @classmethod
     def from_state(cls, params: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
-        """The head that `to_state` described."""
-        head = super().from_state(params, arrays)
-        if "temperature" in params:
-            head.temperature_ = params["temperature"]
-        return head
+        """The head that `to_state` described, also one of 0.1."""
+        return super().from_state(_without_old_options(params), arrays)
 
 
 class RBFSVMHead(ClassifierMixin, BaseEstimator):
     """SVM with the kernel ``exp(-gamma |a - b|^2)``, one class against the rest.
 
-    Each class is one binary `sklearn.svm.SVC`, so that decisions, answers and probabilities follow one
-    rule (scikit-learn's own multi-class votes and its `decision_function` may disagree).
+    Each class is one binary `sklearn.svm.SVC`, so that decisions and answers follow one rule
+    (scikit-learn's own multi-class votes and its `decision_function` may disagree).
 
     Parameters
     ----------
@@ -117,10 +103,11 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
         Inverse strength of the penalty.
     gamma : "scale" or float, default "scale"
         ``scale`` is 1 / (d * variance of X): 1 / d on standardised features.
-    probability : bool, default False
-        Fit a temperature, which takes five more fits.
-    random_state : int, default 0
-        Deals the folds of the temperature.
+    gamma_factor : float, default 1.0
+        Multiplies ``scale``, so that a grid can be stated without knowing the features; a gamma that is a
+        number stays as it is.
+    class_weight : {None, "balanced"} or mapping, default None
+        Multiplies C, class by class; see `validation.class_weights`.
 
     Attributes
     ----------
@@ -131,8 +118,10 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
         q is 1 for two classes, else k.
     intercept_ : ndarray of shape (q,)
     gamma_ : float
-    temperature_ : float
-        With `probability`.
+
+    References
+    ----------
+    C.-C. Chang, C.-J. Lin, "LIBSVM: A Library for Support Vector Machines", ACM TIST 2, 2011.
     """
 
     def __init__(
@@ -140,13 +129,13 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
         C: float = 1.0,
         *,
         gamma: float | str = "scale",
-        probability: bool = False,
-        random_state: int | None = 0,
+        gamma_factor: float = 1.0,
+        class_weight: ClassWeight = None,
     ) -> None:
         self.C = C
         self.gamma = gamma
-        self.probability = probability
-        self.random_state = random_state
+        self.gamma_factor = gamma_factor
+        self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit the head.
@@ -160,52 +149,37 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, indices = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y holds one class, {self.classes_[0]!r}; a classifier needs samples of 2 or more"
-            )
-        self.gamma_ = _scale_gamma(X) if self.gamma == "scale" else float(self.gamma)
-        kernel = _rbf(X, X, self.gamma_)
-        dual, self.intercept_ = _fit_duals(kernel, indices, len(self.classes_), self.C)
+        X, indices = check_training(self, X, y)
+        check_positive(C=self.C, gamma_factor=self.gamma_factor)
+        self.gamma_ = _gamma(X, self.gamma, self.gamma_factor)
+        k = len(self.classes_)
+        weights = class_weights(self.class_weight, indices, self.classes_)
+        kernel = np.exp(-self.gamma_ * squared_distances(X, X))
+        dual, self.intercept_ = _fit_duals(kernel, indices, k, self.C, weights)
         used = np.flatnonzero(dual.any(axis=0))
         self.support_vectors_ = X[used]
         self.dual_coef_ = dual[:, used]
-        if self.probability:
-            self.temperature_ = out_of_fold_temperature(self, X, y)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Distances to the boundary: (n, k), or (n,) for two classes, positive for the second."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        scores = _rbf(X, self.support_vectors_, self.gamma_) @ self.dual_coef_.T + self.intercept_
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        X = check_features(self, X)
+        kernel = np.exp(-self.gamma_ * squared_distances(X, self.support_vectors_))
+        return one_column_for_two(kernel @ self.dual_coef_.T + self.intercept_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the largest decision value, (n,)."""
-        scores = self.decision_function(X)
-        index = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[index]
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities, (n, k) float64; only with ``probability=True``."""
-        check_is_fitted(self, "temperature_")
-        return apply_temperature(self.decision_function(X), self.temperature_)
+        scores = self.decision_function(X)  # first: it tells who is not fitted
+        return answers(self.classes_, scores)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Everything a prediction needs: JSON data, and arrays (see `state`)."""
+        """Everything a prediction needs: JSON data, and arrays."""
         check_is_fitted(self)
         params: dict[str, Any] = {
             "options": self.get_params(deep=False),
             "classes": self.classes_.tolist(),
             "gamma": float(self.gamma_),
         }
-        if self.probability:
-            params["temperature"] = self.temperature_
         arrays = {
             "support_vectors": self.support_vectors_,
             "dual_coef": self.dual_coef_,
@@ -215,15 +189,14 @@ class RBFSVMHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_state(cls, params: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
-        """The head that `to_state` described."""
+        """The head that `to_state` described, also one of 0.1."""
+        params = _without_old_options(params)
         head = cls(**params["options"])
         head.classes_ = np.array(params["classes"])
         head.gamma_ = params["gamma"]
         head.support_vectors_ = arrays["support_vectors"]
         head.dual_coef_, head.intercept_ = arrays["dual_coef"], arrays["intercept"]
         head.n_features_in_ = head.support_vectors_.shape[1]
-        if "temperature" in params:
-            head.temperature_ = params["temperature"]
         return head
 
 
@@ -233,46 +206,116 @@ def sweep_rbf(
     jobs: Sequence[Job],
     grid: Settings,
     *,
+    n_classes: int,
+    scaling: str = "standard",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
     tick: Callable[[], None] = lambda: None,
-) -> list[np.ndarray]:
-    """Predictions for every C of a grid, in every job; one kernel matrix a job serves them all.
+) -> Iterator[np.ndarray]:
+    """Decision scores of the RBF SVM for every setting of a grid, in every job.
 
-    See `sweep.sweep_linear`; ``gamma`` is ``scale``.
+    Parameters
+    ----------
+    X, y, jobs, grid, n_classes, scaling, options, seed, device, tick
+        See `sweep.sweep_linear`; settings of `RBFSVMHead`. `seed` and `device` change nothing.
+
+    Yields
+    ------
+    ndarray of shape (len(grid), n_test, n_classes), float32
+        For each job, in order.
+
+    Notes
+    -----
+    The squared distances of a job are computed once for all gammas and C, and a kernel once for all C.
+    They are not shared between jobs: each job standardises by its own rows, which stretches every
+    feature by another factor, so a shared matrix would be of other features. It would save little: the
+    matrix is one product, the machines of a grid of 30 take most of the time.
     """
+    settings = [{**(options or {}), **setting} for setting in grid]
 
     def one(train: np.ndarray, indices: np.ndarray, k: int, test: np.ndarray) -> np.ndarray:
         train, test = train.astype(np.float64), test.astype(np.float64)
-        gamma = _scale_gamma(train)
-        kernel, across = _rbf(train, train, gamma), _rbf(test, train, gamma)
-        scores = []
-        for setting in grid:
-            dual, intercept = _fit_duals(kernel, indices, k, setting["C"])
-            scores.append(across @ dual.T + intercept)
-        return np.stack(scores)
+        gammas = [
+            _gamma(train, each.get("gamma", "scale"), each.get("gamma_factor", 1.0))
+            for each in settings
+        ]
+        within, across = squared_distances(train, train), squared_distances(test, train)
+        known: dict[Any, np.ndarray] = {}
+        for gamma in dict.fromkeys(gammas):
+            kernel, beside = np.exp(-gamma * within), np.exp(-gamma * across)
+            for own, each in zip(gammas, settings, strict=True):
+                what = (own, each.get("C", 1.0), each.get("class_weight"))
+                if own == gamma and what not in known:
+                    weights = class_weights(what[2], indices, np.arange(k))
+                    dual, intercept = _fit_duals(kernel, indices, k, what[1], weights)
+                    known[what] = beside @ dual.T + intercept
+        return np.stack(
+            [
+                known[own, each.get("C", 1.0), each.get("class_weight")]
+                for own, each in zip(gammas, settings, strict=True)
+            ]
+        )
 
-    return run_jobs(one, X, y, jobs, tick)
+    return run_jobs(
+        one,
+        X,
+        y,
+        jobs,
+        n_settings=len(settings),
+        n_classes=n_classes,
+        scaling=scaling,
+        tick=tick,
+    )
+
+
+def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (a, b) by one product; never negative, 0 from a row to itself.
+
+    Parameters
+    ----------
+    A : ndarray of shape (a, d), float64
+    B : ndarray of shape (b, d), float64
+        May be the same array.
+    """
+    found = A @ B.T
+    found *= -2
+    found += np.einsum("nd,nd->n", A, A)[:, None]
+    found += np.einsum("nd,nd->n", B, B)
+    np.maximum(found, 0, out=found)
+    if A is B:
+        np.fill_diagonal(found, 0)
+    return found
 
 
 def _fit_duals(
-    kernel: np.ndarray, indices: np.ndarray, n_classes: int, C: float
+    kernel: np.ndarray,
+    indices: np.ndarray,
+    n_classes: int,
+    C: float,
+    weights: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dual coefficients (q, n) and intercepts (q,), each class against the rest."""
     positives = [1] if n_classes == 2 else range(n_classes)
     dual = np.zeros((len(positives), len(kernel)))
     intercept = np.empty(len(positives))
     for q, positive in enumerate(positives):
-        svc = SVC(C=C, kernel="precomputed").fit(kernel, indices == positive)
+        svc = SVC(C=C, kernel="precomputed", cache_size=_CACHE_MB)
+        svc.fit(kernel, indices == positive, sample_weight=weights)
         dual[q, svc.support_] = svc.dual_coef_[0]
         intercept[q] = svc.intercept_[0]
     return dual, intercept
 
 
-def _scale_gamma(X: np.ndarray) -> float:
-    variance = float(X.var())
-    return 1 / (X.shape[1] * variance) if variance > 0 else 1.0
+def _gamma(X: np.ndarray, gamma: float | str, factor: float) -> float:
+    if gamma == "scale":
+        variance = float(X.var())
+        return factor * (1 / (X.shape[1] * variance) if variance > 0 else 1.0)
+    check_positive(gamma=gamma)
+    return float(gamma)
 
 
-def _rbf(A: np.ndarray, B: np.ndarray, gamma: float) -> np.ndarray:
-    """Kernel (a, b); distances by one product, never negative by rounding."""
-    squares = np.einsum("nd,nd->n", A, A)[:, None] + np.einsum("nd,nd->n", B, B)
-    return np.exp(-gamma * np.maximum(squares - 2 * (A @ B.T), 0))
+def _without_old_options(params: dict[str, Any]) -> dict[str, Any]:
+    """Options of 0.1 that are gone: SVMs had probabilities of their own, now every probe has."""
+    gone = ("probability", "random_state")
+    return {**params, "options": {k: v for k, v in params["options"].items() if k not in gone}}

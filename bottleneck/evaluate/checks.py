@@ -34,7 +34,7 @@ def check_arrays(
     ------
     FitError
     """
-    X, y = np.asarray(X), np.asarray(y)
+    X = np.asarray(X)
     if X.ndim != 2 or X.dtype.kind != "f" or not X.shape[1]:
         raise FitError(
             f"the features have shape {X.shape} and type {X.dtype}",
@@ -42,7 +42,24 @@ def check_arrays(
         )
     if X.dtype == np.float16:
         X = X.astype(np.float32)  # sums of squares overflow in half precision
-    n = len(X)
+    return X, *check_rows(len(X), y, classes, splits, keys)
+
+
+def check_rows(
+    n: int, y: Any, classes: Sequence[str], splits: Any, keys: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The same of what belongs to `n` rows, without the features.
+
+    Returns
+    -------
+    y, splits, keys
+        See `check_arrays`.
+
+    Raises
+    ------
+    FitError
+    """
+    y = np.asarray(y)
     splits = np.full(n, "") if splits is None else np.asarray(splits).astype(str)
     lengths = {"features": n, "labels": len(y), "splits": len(splits)}
     if keys is not None:
@@ -59,20 +76,21 @@ def check_arrays(
             + (f" from {y.min()} to {y.max()}" if n and y.dtype.kind in "iuf" else ""),
             expected=f"integers from -1 (none) to {len(classes) - 1}, an index into the classes",
         )
-    return X, y.astype(np.intp), splits, keys
+    return y.astype(np.intp), splits, keys
 
 
 def check_choices(
-    folds: Any,
-    repeats: Any,
-    seed: Any,
-    holdout: Any,
-    metric: Any,
-    metrics: Sequence[str],
-    select: Any,
-    selects: Sequence[str],
+    *,
+    folds: Any = 5,
+    repeats: Any = None,
+    seed: Any = 0,
+    holdout: Any = None,
+    metric: Any = None,
+    metrics: Sequence[str] = (),
+    select: Any = None,
+    selects: Sequence[str] = (),
 ) -> None:
-    """Refuse options that are no numbers, or out of range.
+    """Refuse options that are no numbers, or out of range, or not among what there is.
 
     Raises
     ------
@@ -86,9 +104,9 @@ def check_choices(
         raise FitError(f"--seed is {seed}", expected="a whole number, 0 or more")
     if holdout is not None and not (isinstance(holdout, float | np.floating) and 0 < holdout < 1):
         raise FitError(f"--holdout is {holdout}", expected="a share above 0 and below 1, as 0.2")
-    if metric not in metrics:
+    if metrics and metric not in metrics:
         raise FitError(f"there is no metric {metric!r}", expected=", ".join(metrics))
-    if select not in selects:
+    if selects and select not in selects:
         raise FitError(f"--select is {select!r}", expected=" or ".join(selects))
 
 

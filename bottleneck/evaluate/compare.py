@@ -36,8 +36,8 @@ from .paired import (
     holm,
     newcombe,
 )
-from .protocol import Result
-from .splits import copy_weights, group_rows
+from .result import Result
+from .splits import copy_weights
 
 ALPHA = 0.05
 _Z = 1.96  # half of a 95 % interval is so many standard errors
@@ -101,19 +101,15 @@ class Recommendation:
     at_stake: float
 
 
-def compare(
-    results: Sequence[Result], keys: np.ndarray | None, *, metric: str = "accuracy"
-) -> list[Difference]:
-    """Paired differences between all results of one head, one seed and the same rows.
+def compare(results: Sequence[Result], *, metric: str = "accuracy") -> list[Difference]:
+    """Paired differences between all results of the same rows and folds.
 
     Parameters
     ----------
     results : sequence of Result
-        Of `evaluate`, with the same labels, splits, keys and options, and other features.
-    keys : ndarray of shape (n, 32), uint8, or None
-        Of all rows that were given to `evaluate`; rows with equal keys count as one image.
+        Of one plan: the same rows, folds and groups; other features or another head.
     metric : str, default "accuracy"
-        One of `metrics.METRICS`.
+        One of `metrics.ANSWERS`.
 
     Returns
     -------
@@ -130,8 +126,7 @@ def compare(
         for name in ("rows", "y", "repeat_folds"):
             if not np.array_equal(getattr(first, name), getattr(result.oof, name)):
                 raise ValueError(f"the results differ in their {name}: not of the same images")
-    n = len(first.rows) if keys is None else len(keys)
-    images = first.rows if keys is None else group_rows(keys, n)[first.rows]
+    images = first.images
     weights = copy_weights(images)
     folds = [_fold_scores(result, weights, metric) for result in results]
     found = []
@@ -139,7 +134,7 @@ def compare(
         for j in range(i + 1, len(results)):
             pair = results[i], results[j]
             spread = None
-            if pair[0].protocol != "holdout" and len(folds[i]) > 1:
+            if not pair[0].held_out and len(folds[i]) > 1:
                 spread = corrected_t(folds[i] - folds[j], _ratio(pair[0]))
             found.append(replace(_difference(*pair, images, metric, spread), a=i, b=j))
     adjusted = holm([each.p for each in found])
@@ -223,7 +218,7 @@ def _difference(
 
 
 def _on_images(a: Result, b: Result, value: float, images: np.ndarray, metric: str) -> _OnImages:
-    shrink = 1.0 if a.protocol == "holdout" else CV_SHRINK
+    shrink = 1.0 if a.held_out else CV_SHRINK
     suffix = "" if shrink == 1 else f" (n / {shrink:g})"
     y, k, weights = a.oof.y, len(a.classes), copy_weights(images)
     one, two = (result.oof.answers == y for result in (a, b))

@@ -1,7 +1,7 @@
-"""Metrics of a classifier, all from confusion matrices: (..., k, k) counts in, numbers out.
+"""Metrics of a classifier: confusion matrices or probabilities in, numbers out.
 
-Rows are true classes, columns predictions. Averages over classes run over the classes that have a
-scored image; a class without one has no recall to average.
+In a confusion matrix (..., k, k) rows are true classes, columns predictions. Averages over classes run
+over the classes that have a scored image; a class without one has no recall to average.
 """
 
 from __future__ import annotations
@@ -10,7 +10,35 @@ from typing import Any
 
 import numpy as np
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+from .calibration import brier, ece, log_loss
+from .ranking import one_vs_rest
+
+ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1")
+PROBABILITIES = ("log_loss", "auroc", "average_precision", "brier", "ece")
+METRICS = (*ANSWERS, *PROBABILITIES)
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece"})
+__all__ = [
+    "ANSWERS",
+    "LOWER_IS_BETTER",
+    "METRICS",
+    "PROBABILITIES",
+    "accuracy",
+    "auroc",
+    "average_precision",
+    "balanced_accuracy",
+    "brier",
+    "confusion_matrix",
+    "ece",
+    "f1",
+    "f1_from_counts",
+    "log_loss",
+    "macro_f1",
+    "most_frequent",
+    "per_class",
+    "precision",
+    "recall",
+    "values",
+]
 
 
 def confusion_matrix(
@@ -79,9 +107,39 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def values(confusion: np.ndarray) -> dict[str, float]:
-    """All metrics of one matrix, by name."""
+    """Those of `ANSWERS` of one matrix, by name."""
     functions = (accuracy, balanced_accuracy, macro_f1)
-    return {name: float(f(confusion)) for name, f in zip(METRICS, functions, strict=True)}
+    return {name: float(f(confusion)) for name, f in zip(ANSWERS, functions, strict=True)}
+
+
+def auroc(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> float:
+    """Area under the ROC curve, one class against the rest, mean over the classes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (m,), int
+    probabilities : ndarray of shape (m, k)
+        Or any scores: only their order within a class counts.
+    weights : ndarray of shape (m,), float64
+        How much each row counts.
+
+    Returns
+    -------
+    float
+        0 to 1, ties half; nan where all rows are of one class.
+    """
+    return float(_mean(one_vs_rest("auroc", y, probabilities, weights)[0]))
+
+
+def average_precision(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> float:
+    """Average precision, sum of (R_i - R_{i-1}) P_i, mean over the classes that have a row.
+
+    Parameters
+    ----------
+    y, probabilities, weights
+        See `auroc`.
+    """
+    return float(_mean(one_vs_rest("average_precision", y, probabilities, weights)[0]))
 
 
 def per_class(

@@ -208,7 +208,7 @@ class PairedCounts:
         Equal for the rows of one image.
     n_classes : int
     metric : str
-        One of `metrics.METRICS`.
+        One of `metrics.ANSWERS`.
     """
 
     def __init__(

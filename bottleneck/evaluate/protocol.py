@@ -13,117 +13,52 @@ selection bias in performance evaluation", JMLR 11, 2010.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
-from ..heads.registry import HeadSpec, get_head, resolve_options
-from ..heads.sweep import Job
+from ..errors import FitError
+from ..heads.registry import get_head, resolve_options
+from ..heads.scaling import SCALINGS
 from .checks import check_arrays, check_choices, check_finite, constant_notes
-from .fitting import Fitter
-from .intervals import CV_SHRINK, Metric, with_intervals
-from .metrics import METRICS, confusion_matrix, most_frequent, per_class
-from .rows import Rows, assign_rows
-from .splits import (
-    TRAIN_ONLY,
-    copy_weights,
-    group_mean,
-    single_group_classes,
-    stratified_folds,
-)
-from .wording import copies, names, only_train
-
-SELECT = ("one-se", "best")
-_OUTER = 1  # stream of random numbers, next to the inner folds' 2
-Progress = Callable[[int, int], None]
+from .fitting import HeadRun, Progress, Wanted, run_head
+from .groups import find_groups
+from .measure import measure, measure_majority
+from .metrics import confusion_matrix, most_frequent, per_class
+from .plan import Plan, make_plan
+from .result import OutOfFold, Result
+from .selection import CHOICE_METRICS, SELECT
+from .splits import copy_weights, group_rows
+from .wording import copies, too_small
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Predictions for the scored rows, each by a fit that did not see the row.
+class Problem:
+    """Checked features with the plan that all heads share.
 
     Attributes
     ----------
-    rows : ndarray of shape (m,), intp
-        Index into the input of `evaluate`, ascending.
-    y : ndarray of shape (m,), int32
-        True class, index into the result's `classes`.
-    folds : ndarray of shape (m,), int32
-        Outer fold of the first repeat; 0 for a held-out set.
-    probabilities : ndarray of shape (m, k), float64
-        Averaged over repeats.
-    repeat_folds, answers : ndarray of shape (repeats, m), int32
-        Outer fold and predicted class in each repeat, which a paired test of two heads goes by.
-    """
-
-    rows: np.ndarray
-    y: np.ndarray
-    folds: np.ndarray
-    probabilities: np.ndarray
-    repeat_folds: np.ndarray
-    answers: np.ndarray
-
-
-@dataclass(frozen=True)
-class Result:
-    """What `evaluate` found.
-
-    Attributes
-    ----------
-    head : str
-    params : dict
-        Hyper-parameters and options of the kept head.
-    protocol : str
-        ``holdout``, or ``nested-<outer folds>x<repeats>``.
-    pipeline : Pipeline
-        The kept scaler and head; its classes are indices into `classes`.
-    classes : list of str
-        Those with a training row.
-    n_train, n_test : int
-        Images the kept pipeline learned from, and images that were scored, copies included. Under
-        cross-validation the scored rows are among the training rows of the kept pipeline, which no number
-        here comes from.
-    majority : int
-        Index into `classes` of the most frequent class of the training rows, copies counted once: what the
-        baseline answers.
-    n_unlabelled, n_dropped : int
-        Rows without a label, and test rows left out as copies of training rows.
-    metrics, baseline : dict of str to dict
-        ``{"value", "low", "high", "level", "method"}`` by metric, for the head and for always answering with
-        `majority`. Copies (equal keys) count as one image together, in the value and in the width.
-    confusion : ndarray of shape (k, k), int64
-        Scored rows, copies included; rows are true classes; of the first repeat. The metrics are of the
-        mean over the repeats.
-    per_class : list of dict
-        See `metrics.per_class`; of the mean over the repeats, copies counted once, except ``n``, which
-        counts rows.
-    oof : OutOfFold
+    X : ndarray of shape (n, d)
+    plan : Plan
+    same : ndarray of shape (n,), intp
+        Equal for rows of one content: copies, and the views of an image.
+    views : int
+    seed : int
     notes : list of str
-        What was left out, joined, or gives reason for doubt.
-    choice : dict
-        Scores of the grid in the choice that was kept: ``grid``, ``scores``, ``standard_error``, ``chosen``.
+        About the rows; those about fits stand with the heads.
+    found : dict
+        What was found about copies and groups, as JSON data.
     """
 
-    head: str
-    params: dict[str, Any]
-    protocol: str
-    pipeline: Pipeline
-    classes: list[str]
-    n_train: int
-    n_test: int
-    n_unlabelled: int
-    n_dropped: int
-    majority: int
-    metrics: dict[str, Metric]
-    baseline: dict[str, Metric]
-    confusion: np.ndarray
-    per_class: list[dict[str, Any]]
-    oof: OutOfFold
+    X: np.ndarray
+    plan: Plan
+    same: np.ndarray
+    views: int
+    seed: int
     notes: list[str]
-    choice: dict[str, Any]
+    found: dict[str, Any]
 
 
 def evaluate(
@@ -133,9 +68,14 @@ def evaluate(
     classes: Sequence[str],
     splits: np.ndarray | Sequence[str] | None = None,
     keys: np.ndarray | None = None,
+    phash: np.ndarray | None = None,
+    groups: np.ndarray | Sequence[Any] | None = None,
     views: int = 1,
     head: str = "logistic",
     head_options: Mapping[str, Any] | None = None,
+    grid: Sequence[Mapping[str, Any]] | None = None,
+    class_weight: str = "none",
+    scaling: str | None = None,
     folds: int = 5,
     repeats: int | str | None = None,
     seed: int = 0,
@@ -143,6 +83,7 @@ def evaluate(
     metric: str = "accuracy",
     select: str = "one-se",
     refit_all: bool = False,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Result:
     """Choose a head's settings, score it honestly, and fit the one to keep.
@@ -158,12 +99,22 @@ def evaluate(
         ``train``, ``val``, ``test`` or ``""``. Test scores, else val; everything else trains.
     keys : ndarray of shape (n, 32), uint8, optional
         Rows with equal keys never stand on both sides, and count as one image in every score.
+    phash : ndarray of shape (n,), uint64, optional
+        Perceptual hashes: near copies are then treated like equal keys. See `groups.find_groups`.
+    groups : sequence of length n, optional
+        Rows of one group (a patient, a camera, a day) never stand on both sides; each still counts.
     views : int, default 1
         Rows that each image has by its framing, with equal keys: counts are of images.
     head : str, default "logistic"
         A name of `heads.registry.HEADS`.
     head_options : dict, optional
         Parameters of the head to fix; one that is part of the grid ends the choice.
+    grid : sequence of dict, optional
+        Settings to choose from instead of the head's own, from the most to the least regularised.
+    class_weight : {"none", "balanced", "search"}
+        See `heads.registry.resolve_options`.
+    scaling : str, optional
+        One of `heads.scaling.SCALINGS`; default: the head's own.
     folds : int, default 5
         Outer folds, where there are no splits.
     repeats : int or "auto", optional
@@ -172,13 +123,15 @@ def evaluate(
     seed : int, default 0
         Same input and seed, same arrays.
     holdout : float, optional
-        Share of a test set taken by hash of the key.
+        Share of a test set taken by hash of the key, or of the group.
     metric : str, default "accuracy"
-        What the choice goes by.
+        What the choice goes by: one of `selection.CHOICE_METRICS`.
     select : {"one-se", "best"}
         The most regularised setting within one standard error of the best, or the best.
     refit_all : bool, default False
         Keep a fit on the scored rows too; then the score belongs to another fit.
+    device : str, default "cpu"
+        Where heads that can are fitted: ``cpu``, ``cuda`` or ``cuda:N``.
     progress : callable, optional
         Called with (done, total) steps.
 
@@ -191,133 +144,210 @@ def evaluate(
     FitError
         If no honest score can be computed.
     """
-    spec = get_head(head)
-    grid, options = resolve_options(spec, head_options or {})
-    check_choices(folds, repeats, seed, holdout, metric, METRICS, select, SELECT)
-    # Plain integers: NumPy's would not go into a probe file.
-    folds, seed, asked = int(folds), int(seed), 0 if repeats in (None, "auto") else int(repeats)
-    X, y, splits, keys = check_arrays(X, y, classes, splits, keys)
-    rows = assign_rows(y, classes, splits, keys, holdout)
-    check_finite(X, np.flatnonzero(rows.y >= 0))
-    notes = [*rows.notes, *constant_notes(X, rows.train)]
-    held_out = len(rows.test) > 0
-    if held_out:
-        outer = [[Job(rows.train, rows.test)]]
-        fold_of = np.where(np.isin(np.arange(len(y)), rows.test), 0, TRAIN_ONLY)
-        protocol = "holdout"
-    else:
-        repeats = asked or default_repeats(spec, len(np.unique(rows.groups[rows.train])))
-        outer, fold_of, more = _outer_jobs(rows, folds, repeats, seed)
-        notes += more
-        protocol = f"nested-{len(outer[0])}x{repeats}"
-
-    fitter = Fitter(
-        spec,
-        grid,
-        options,
-        X,
-        rows.y,
-        rows.groups,
+    wanted = want(
+        head,
+        head_options=head_options,
+        grid=grid,
+        class_weight=class_weight,
+        scaling=scaling,
         metric=metric,
         select=select,
         seed=seed,
-        progress=progress,
+        device=device,
+        refit_all=refit_all,
     )
-    jobs = [job for repeat in outer for job in repeat]
-    # The last choice is the kept one. With a test set it is the only one, made on the training rows.
-    parts = [job.train for job in jobs] + ([] if held_out else [rows.train])
-    refit = refit_all or not held_out
-    choices = fitter.choose(parts, n_fits=len(jobs) + refit)
-    scored = np.flatnonzero(fold_of != TRAIN_ONLY)
-    k = len(rows.classes)
-    truth, weights = rows.y[scored], copy_weights(rows.groups[scored])
-    notes += copies(len(scored), len(np.unique(rows.groups[scored])), views)
-    total = np.zeros((len(y), k))
-    confusions, shown = [], np.zeros((k, k), np.int64)
-    repeat_folds, answers = np.zeros((2, len(outer), len(scored)), np.int32)
-    by_job = iter(choices)
-    for number, repeat in enumerate(outer):
-        predicted, dealt = np.zeros((2, len(y)), np.intp)
-        for fold, job in enumerate(repeat):
-            pipeline = fitter.fit(next(by_job), job.train)
-            # Views of one image (tiles) answer together, as `predict` lets them.
-            probabilities = group_mean(
-                fitter.predict_proba(pipeline, job.test), rows.groups[job.test]
-            )
-            predicted[job.test] = probabilities.argmax(axis=1)
-            dealt[job.test] = fold
-            total[job.test] += probabilities
-        repeat_folds[number], answers[number] = dealt[scored], predicted[scored]
-        confusions.append(confusion_matrix(truth, predicted[scored], k, weights))
-        if number == 0:
-            # The views of an image all have its answer.
-            shown = confusion_matrix(truth, predicted[scored], k) // views
+    problem = make_problem(
+        X,
+        y,
+        classes=classes,
+        splits=splits,
+        keys=keys,
+        phash=phash,
+        groups=groups,
+        views=views,
+        folds=folds,
+        repeats=repeats,
+        slow=not wanted.spec.repeats,
+        seed=seed,
+        holdout=holdout,
+    )
+    return assemble(problem, run_head(wanted, problem.X, problem.plan, problem.same, progress))
 
-    kept, kept_rows = choices[-1], rows.train
-    if held_out and refit_all:
-        kept_rows = np.flatnonzero(rows.y >= 0)
-        notes.append("the kept probe was trained on all rows; the score belongs to another fit")
-    if refit:
-        pipeline = fitter.fit(kept, kept_rows)
-    notes += fitter.notes(kept)
-    mean = np.mean(confusions, axis=0)
-    shrink = 1.0 if held_out else CV_SHRINK
-    majority = most_frequent(rows.y[rows.train], copy_weights(rows.groups[rows.train]))
-    baseline = confusion_matrix(truth, np.full(len(scored), majority), k, weights)
+
+def want(
+    head: str,
+    *,
+    head_options: Mapping[str, Any] | None = None,
+    grid: Sequence[Mapping[str, Any]] | None = None,
+    class_weight: str = "none",
+    scaling: str | None = None,
+    metric: str = "accuracy",
+    select: str = "one-se",
+    seed: int = 0,
+    device: str = "cpu",
+    refit_all: bool = False,
+) -> Wanted:
+    """What is asked of one head, checked. For the parameters see `evaluate`.
+
+    Raises
+    ------
+    FitError
+    """
+    check_choices(metric=metric, metrics=CHOICE_METRICS, select=select, selects=SELECT, seed=seed)
+    spec = get_head(head)
+    settings, options = resolve_options(spec, head_options or {}, grid, class_weight)
+    if scaling is not None and scaling not in SCALINGS:
+        raise FitError(f"there is no scaling {scaling!r}", expected=", ".join(SCALINGS))
+    return Wanted(
+        spec=spec,
+        grid=settings,
+        options=options,
+        scaling=scaling or spec.scaling,
+        metric=metric,
+        select=select,
+        seed=int(seed),
+        device=device,
+        refit_all=refit_all,
+    )
+
+
+def make_problem(
+    X: Any,
+    y: Any,
+    *,
+    classes: Sequence[str],
+    splits: Any = None,
+    keys: Any = None,
+    phash: Any = None,
+    groups: Any = None,
+    views: int = 1,
+    folds: int = 5,
+    repeats: int | str | None = None,
+    slow: bool = False,
+    seed: int = 0,
+    holdout: float | None = None,
+) -> Problem:
+    """Check arrays, find copies and groups, and decide who trains and who is scored.
+
+    Parameters
+    ----------
+    slow : bool, default False
+        Whether to repeat once by default whatever the number of images.
+    X, y, classes, splits, keys, phash, groups, views, folds, repeats, seed, holdout
+        See `evaluate`.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    FitError
+    """
+    check_choices(folds=folds, repeats=repeats, seed=seed, holdout=holdout)
+    # Plain integers: NumPy's would not go into a probe file.
+    folds, seed, asked = (
+        int(folds),
+        int(seed),
+        0 if repeats in (None, "auto") else int(repeats or 0),
+    )
+    X, y, splits, keys = check_arrays(X, y, classes, splits, keys)
+    check_finite(X, np.flatnonzero(y >= 0))
+    found = find_groups(X, keys=keys, phash=phash, groups=groups, splits=splits, used=y >= 0)
+    different = len(np.unique(found.images[y >= 0]))
+    plan = make_plan(
+        y,
+        classes,
+        splits=splits,
+        images=found.images,
+        groups=found.groups,
+        sides=found.sides,
+        folds=folds,
+        repeats=asked or default_repeats(different, slow=slow),
+        seed=seed,
+        holdout=holdout,
+    )
+    return Problem(
+        X=X,
+        plan=plan,
+        same=group_rows(keys, len(X)),
+        views=views,
+        seed=seed,
+        notes=[*plan.notes, *found.notes, *constant_notes(X, plan.rows.train)],
+        found=found.report,
+    )
+
+
+def assemble(problem: Problem, run: HeadRun) -> Result:
+    """Metrics, intervals and everything else that one head's run shows."""
+    plan, rows, views = problem.plan, problem.plan.rows, problem.views
+    scored, k = plan.scored, len(plan.rows.classes)
+    truth, probabilities = rows.y[scored], run.probabilities
+    images, groups = rows.images[scored], rows.groups[scored]
+    folds = plan.folds[: len(probabilities), scored]
+    weights = copy_weights(images)
+    answers = probabilities.argmax(axis=2)
+    mean = np.mean([confusion_matrix(truth, a, k, weights) for a in answers], axis=0)
+    # The views of an image all have its answer.
+    shown = confusion_matrix(truth, answers[0], k) // views
+    training = rows.y[rows.train], copy_weights(rows.images[rows.train])
+    majority = most_frequent(*training)
+    shared: dict[str, Any] = {
+        "images": images,
+        "groups": groups,
+        "folds": folds,
+        "held_out": plan.held_out,
+    }
+    metrics = measure(truth, probabilities, inner=run.inner, **shared)
+    kept = run.kept.choice
+    optimism = {}
+    if run.kept.known:
+        best = float(np.nanmax(kept.scores))
+        optimism = {
+            "metric": run.metric,
+            "tuned": -best if run.metric == "log_loss" else best,
+            "settings": len(run.grid),
+        }
     return Result(
-        head=head,
-        params={**options, **grid[kept.index]},
-        protocol=protocol,
-        pipeline=pipeline,
+        head=run.spec.name,
+        params=run.params,
+        protocol=plan.protocol,
+        fitted=run.fitted,
         classes=rows.classes,
-        n_train=len(kept_rows) // views,
+        n_train=len(run.trained_on) // views,
         n_test=len(scored) // views,
         n_unlabelled=rows.n_unlabelled,
         n_dropped=rows.n_dropped,
         majority=majority,
-        metrics=with_intervals(mean, shrink=shrink),
-        baseline=with_intervals(baseline, shrink=shrink),
+        metrics=metrics,
+        baseline=measure_majority(truth, training[0], training[1], k, **shared),
         confusion=shown,
         per_class=per_class(mean, rows.classes, shown.sum(axis=1)),
         oof=OutOfFold(
             rows=scored,
             y=truth.astype(np.int32),
-            folds=fold_of[scored].astype(np.int32),
-            probabilities=total[scored] / len(outer),
-            repeat_folds=repeat_folds,
-            answers=answers,
+            images=images,
+            groups=groups,
+            folds=folds[0].astype(np.int32),
+            repeat_folds=folds.astype(np.int32),
+            repeat_probabilities=probabilities,
         ),
-        notes=notes,
-        choice=kept.to_dict(grid),
+        notes=[
+            *problem.notes,
+            *copies(len(scored), len(np.unique(images)), views),
+            *too_small(mean.sum(axis=1), rows.classes),
+            *run.notes,
+        ],
+        choice=kept.to_dict(run.grid),
+        trained_on=run.trained_on,
+        frequencies=np.bincount(*training, k) / np.sum(training[1]),
+        optimism=optimism,
+        extra={"groups": problem.found} if problem.found else {},
     )
 
 
-def default_repeats(spec: HeadSpec, n: int) -> int:
+def default_repeats(n: int, *, slow: bool = False) -> int:
     """10 below 100 different images, 2 below 1,000, else 1; 1 for heads too slow for more."""
-    if not spec.repeats:
+    if slow:
         return 1
     return 10 if n < 100 else 2 if n < 1000 else 1
-
-
-def _outer_jobs(
-    rows: Rows, folds: int, repeats: int, seed: int
-) -> tuple[list[list[Job]], np.ndarray, list[str]]:
-    """Jobs of each repeat, the folds (n,) of the first one, and notes on classes too small."""
-    y, groups = rows.y[rows.train], rows.groups[rows.train]
-    jobs = []
-    fold_of = np.full(len(rows.y), TRAIN_ONLY)
-    dealt = min(folds, len(np.unique(groups)))  # more would stay empty, a billion fill the memory
-    for repeat in range(repeats):
-        fold = stratified_folds(y, groups, dealt, np.random.default_rng([seed, _OUTER, repeat]))
-        used = np.unique(fold[fold != TRAIN_ONLY])
-        jobs.append([Job(rows.train[fold != f], rows.train[fold == f]) for f in used])
-        if repeat == 0:
-            fold_of[rows.train] = fold
-    alone = single_group_classes(y, groups)
-    counts = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])  # different images
-    small = np.setdiff1d(np.flatnonzero(counts < folds), alone)
-    notes = [only_train([rows.classes[c] for c in alone])] if len(alone) else []
-    if len(small):
-        spelled = names([f"{rows.classes[c]} ({counts[c]})" for c in small])
-        notes.append(f"fewer images than {folds} folds, spread one to a fold: {spelled}")
-    return jobs, fold_of, notes

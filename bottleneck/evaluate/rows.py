@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import FitError
-from .splits import group_rows, holdout, single_group_classes
-from .wording import images, names, only_train
+from .splits import holdout, single_group_classes, unscored_classes
+from .wording import images as noun
+from .wording import names, only_train
 
 
 @dataclass
@@ -29,8 +30,10 @@ class Rows:
         Indices into `classes`, -1 for unlabelled rows.
     classes : list of str
         Those with a training row, in the order given.
+    images : ndarray of shape (n,), intp
+        Equal numbers: one picture, that is equal keys or near copies. They count as one image together.
     groups : ndarray of shape (n,), intp
-        Equal keys, equal group.
+        Equal numbers never stand on both sides: one picture, one patient, one camera.
     n_unlabelled, n_dropped : int
     notes : list of str
     """
@@ -39,6 +42,7 @@ class Rows:
     test: np.ndarray
     y: np.ndarray
     classes: list[str]
+    images: np.ndarray
     groups: np.ndarray
     n_unlabelled: int
     n_dropped: int
@@ -49,7 +53,9 @@ def assign_rows(
     y: np.ndarray,
     classes: Sequence[str],
     splits: np.ndarray,
-    keys: np.ndarray | None,
+    images: np.ndarray,
+    groups: np.ndarray,
+    sides: np.ndarray | None,
     holdout_fraction: float | None,
 ) -> Rows:
     """Decide for every row.
@@ -62,9 +68,12 @@ def assign_rows(
     splits : ndarray of shape (n,), str
         ``""``, ``train``, ``val`` or ``test``. Test scores if it has labelled rows, else val; everything else
         trains.
-    keys : ndarray of shape (n, 32), uint8, or None
+    images, groups : ndarray of shape (n,), int
+        See `Rows`.
+    sides : ndarray of shape (n, b), uint8, or None
+        What is hashed to tell a row's side: its key, or what stands for its group.
     holdout_fraction : float or None
-        Share of a test set by hash of the key, where there are no splits.
+        Share of a test set by hash of `sides`, where there are no splits.
 
     Returns
     -------
@@ -78,7 +87,6 @@ def assign_rows(
     y = np.asarray(y, np.intp)
     notes: list[str] = []
     labelled = y >= 0
-    groups = group_rows(keys, len(y))
     if not labelled.any():
         raise FitError(
             f"none of the {len(y)} images has a label",
@@ -87,28 +95,42 @@ def assign_rows(
         )
     _check_classes(y[labelled], groups[labelled], classes)
     if n_without := int(np.sum(~labelled)):
-        notes.append(f"{n_without} unlabelled {images(n_without)} left out")
-    if clashes := _conflicts(y[labelled], groups[labelled]):
-        notes.append(f"{clashes} {images(clashes)} stand under two labels, with identical content")
+        notes.append(f"{n_without} unlabelled {noun(n_without)} left out")
+    if clashes := _conflicts(y[labelled], images[labelled]):
+        notes.append(f"{clashes} {noun(clashes)} stand under two labels, with the same content")
 
     if holdout_fraction is not None:
-        scored = labelled & _held_out(y, groups, splits, keys, holdout_fraction, classes, notes)
+        scored = labelled & _held_out(
+            y, images, groups, splits, sides, holdout_fraction, classes, notes
+        )
     else:
-        scored = labelled & _split_out(splits, labelled, notes)
+        scored = labelled & split_out(splits, labelled, notes)
     train = labelled & ~scored
     _check_training(y, train, scored, classes, holdout_fraction)
-    copies = scored & np.isin(groups, groups[train])
+    copies = scored & np.isin(images, images[train])
     n_copies = int(copies.sum())
-    if n_copies:
-        scored &= ~copies
+    related = scored & ~copies & np.isin(groups, groups[train])
+    n_related = int(related.sum())
+    if n_copies or n_related:
+        scored &= ~(copies | related)
         if not scored.any():
+            why = (
+                "is a copy of a training image"
+                if not n_related
+                else "is of a training image's group"
+            )
             raise FitError(
-                f"each of the {n_copies} test images is identical to a training image",
+                f"each of the {n_copies + n_related} test images {why}",
                 expected="test images of their own",
                 next="remove the copies from one side, or fit without splits: they are then grouped",
             )
+    if n_copies:
         notes.append(
-            f"{n_copies} test {images(n_copies)} dropped, because training images have the same content"
+            f"{n_copies} test {noun(n_copies)} dropped, because training images have the same content"
+        )
+    if n_related:
+        notes.append(
+            f"{n_related} test {noun(n_related)} dropped, because training images are of their group"
         )
     present = np.unique(y[train])
     unused = [classes[i] for i in range(len(classes)) if i not in set(present.tolist())]
@@ -121,9 +143,10 @@ def assign_rows(
         test=np.flatnonzero(scored),
         y=renumbered[y],
         classes=[classes[i] for i in present],
+        images=images,
         groups=groups,
         n_unlabelled=n_without,
-        n_dropped=n_copies,
+        n_dropped=n_copies + n_related,
         notes=notes,
     )
 
@@ -148,9 +171,10 @@ def _check_classes(y: np.ndarray, groups: np.ndarray, classes: Sequence[str]) ->
 
 def _held_out(
     y: np.ndarray,
+    images: np.ndarray,
     groups: np.ndarray,
     splits: np.ndarray,
-    keys: np.ndarray | None,
+    sides: np.ndarray | None,
     fraction: float,
     classes: Sequence[str],
     notes: list[str],
@@ -161,14 +185,15 @@ def _held_out(
             + ", ".join(sorted(set(splits[splits != ""].tolist()))),
             next="leave out --holdout, or the split folders or column",
         )
-    if keys is None:
+    if sides is None:
         raise FitError("--holdout goes by the hash of the key, and these rows have no keys")
     alone = single_group_classes(y[y >= 0], groups[y >= 0])
     # A class with one image can only train. Copies of it under another label go with it.
     barred = np.isin(groups, groups[np.isin(y, alone)])
     if len(alone):
-        notes.append(only_train([classes[c] for c in alone]))
-    chosen = holdout(keys, fraction) & ~barred & (y >= 0)
+        lone = unscored_classes(y[y >= 0], images[y >= 0], groups[y >= 0])
+        notes.append(only_train(*([classes[c] for c in each] for each in lone)))
+    chosen = holdout(sides, fraction) & ~barred & (y >= 0)
     if not chosen.any():
         raise FitError(
             f"--holdout {fraction:g} takes none of {int(np.sum(y >= 0))} images",
@@ -177,7 +202,7 @@ def _held_out(
     return chosen
 
 
-def _split_out(splits: np.ndarray, labelled: np.ndarray, notes: list[str]) -> np.ndarray:
+def split_out(splits: np.ndarray, labelled: np.ndarray, notes: list[str]) -> np.ndarray:
     """The rows of the split that scores; none where cross-validation does."""
     known = {"", "train", "val", "test"}
     if strange := sorted(set(splits.tolist()) - known):
@@ -195,9 +220,9 @@ def _split_out(splits: np.ndarray, labelled: np.ndarray, notes: list[str]) -> np
             notes.append("there is only a train split: scored by cross-validation")
         return np.zeros(len(splits), bool)
     if name == "test" and (extra := int(np.sum(labelled & (splits == "val")))):
-        notes.append(f"{extra} val {images(extra)} joined the training rows; test scores")
+        notes.append(f"{extra} val {noun(extra)} joined the training rows; test scores")
     if extra := int(np.sum(labelled & (splits == ""))):
-        notes.append(f"{extra} {images(extra)} without a split joined the training rows")
+        notes.append(f"{extra} {noun(extra)} without a split joined the training rows")
     return rows
 
 

@@ -94,6 +94,23 @@ def single_group_classes(y: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return classes[counts == 1]
 
 
+def unscored_classes(
+    y: np.ndarray, images: np.ndarray, groups: np.ndarray
+) -> tuple[list[int], list[int]]:
+    """Classes that can train and never be scored: those of one image, those of several in one group.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int
+        Class indices.
+    images, groups : ndarray of shape (n,), int
+        Rows of one picture, and of one group, have one number.
+    """
+    alone = single_group_classes(y, groups).tolist()
+    single = set(single_group_classes(y, images).tolist())
+    return [c for c in alone if c in single], [c for c in alone if c not in single]
+
+
 def stratified_folds(
     y: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -142,10 +159,45 @@ def stratified_folds(
     return fold_of_group[groups]
 
 
-def inner_folds(y: np.ndarray) -> int:
-    """Folds for a choice of hyper-parameters: 5, or 3 if a class has under 10 rows."""
+def inner_folds(y: np.ndarray, groups: np.ndarray) -> int:
+    """Folds for a choice of hyper-parameters: 5, or 3 if a class has under 10 rows; see `even_folds`."""
     counts = np.bincount(y)
-    return 3 if counts[counts > 0].min() < 10 else 5
+    return even_folds(y, groups, 3 if counts[counts > 0].min() < 10 else 5)
+
+
+def even_folds(y: np.ndarray, groups: np.ndarray, n_folds: int) -> int:
+    """As many folds as most classes can be spread over.
+
+    Of 10 classes with 3 images each, 5 folds would train on 2 images of the class that is scored and on 3
+    of each other one: a head's free intercept then votes against the right answer. Such folds scored 20 to
+    30 points too low, and chose settings that answer by frequency alone; with 3 folds, whose training parts
+    hold 2 images of every class, the score is 2 to 8 points too low.
+
+    Parameters
+    ----------
+    y, groups : ndarray of shape (n,), int
+    n_folds : int
+        At most so many.
+
+    Returns
+    -------
+    int
+        2 or more: the largest number that at least half of the groups' classes have as many groups as. One
+        rare class changes nothing.
+
+    Examples
+    --------
+    >>> even_folds(np.repeat(np.arange(10), 3), np.arange(30), 5)
+    3
+    >>> even_folds(np.repeat([0, 1], [27, 3]), np.arange(30), 5)
+    5
+    """
+    counts = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])
+    counts = counts[counts > 1]  # a single group is never scored
+    for folds in range(n_folds, 2, -1):
+        if 2 * counts[counts >= folds].sum() >= counts.sum():
+            return folds
+    return 2
 
 
 def holdout(keys: np.ndarray, fraction: float) -> np.ndarray:

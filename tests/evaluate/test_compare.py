@@ -7,7 +7,7 @@ import pytest
 from bottleneck_probe.evaluate import evaluate
 from bottleneck_probe.evaluate.compare import Difference, _on_images, compare, recommend
 from bottleneck_probe.evaluate.intervals import CV_SHRINK, with_intervals
-from bottleneck_probe.evaluate.metrics import METRICS, confusion_matrix
+from bottleneck_probe.evaluate.metrics import ANSWERS, confusion_matrix
 from bottleneck_probe.evaluate.paired import (
     PairedCounts,
     accuracy_interval,
@@ -46,16 +46,20 @@ def scored(y, answers, folds=None, images=None):
     """What `compare` reads of a result, for given answers (repeats, m) and folds (repeats, m)."""
     y, answers = np.asarray(y), np.atleast_2d(answers)
     k = int(max(y.max(), answers.max())) + 1
-    weights = copy_weights(np.arange(len(y)) if images is None else images)
+    images = np.arange(len(y)) if images is None else images
+    weights = copy_weights(images)
     confusion = np.mean([confusion_matrix(y, a, k, weights) for a in answers], axis=0)
     held_out = folds is None
     folds = np.zeros_like(answers) if held_out else np.atleast_2d(folds)
     return SimpleNamespace(
         classes=[str(c) for c in range(k)],
         protocol="holdout" if held_out else "nested-5x1",
+        held_out=held_out,
         n_train=2 * len(y) if held_out else len(y),
         metrics=with_intervals(confusion, shrink=1.0 if held_out else CV_SHRINK),
-        oof=SimpleNamespace(rows=np.arange(len(y)), y=y, repeat_folds=folds, answers=answers),
+        oof=SimpleNamespace(
+            rows=np.arange(len(y)), y=y, images=images, repeat_folds=folds, answers=answers
+        ),
     )
 
 
@@ -185,7 +189,7 @@ def test_swapping_answers_agrees_with_mcnemar_where_accuracy_is_compared():
     assert found == pytest.approx(exact_mcnemar(only_a, only_b), rel=0.15)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_the_randomisation_test_is_a_loop_over_swaps(metric):
     y, a, b = random_answers(5)
     rng, score = np.random.default_rng(1), SCORES[metric]
@@ -200,7 +204,7 @@ def test_the_randomisation_test_is_a_loop_over_swaps(metric):
     assert p == pytest.approx((extreme + 1) / 401, abs=0.07)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_the_bootstrap_draws_images_within_their_class(metric):
     y, a, b = random_answers(2)
     rng, score = np.random.default_rng(0), SCORES[metric]
@@ -240,8 +244,8 @@ def test_one_test_set_is_mcnemar_on_its_images():
     y, sets = clouds(0, n=160, better=1.0)
     splits = np.where(np.arange(160) < 80, "train", "test")
     one, two = (evaluate(X, y, classes=["a", "b"], splits=splits) for X in sets)
-    (found,) = compare([one, two], None)
-    a, b = (r.pipeline.predict(X[80:]) == y[80:] for r, X in zip((one, two), sets, strict=True))
+    (found,) = compare([one, two])
+    a, b = (r.fitted.predict(X[80:]) == y[80:] for r, X in zip((one, two), sets, strict=True))
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(~a & b))
     assert only_a != only_b
     expected = stats.binomtest(only_a, only_a + only_b, 0.5).pvalue
@@ -250,12 +254,12 @@ def test_one_test_set_is_mcnemar_on_its_images():
     assert found.test == "exact mcnemar"
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_cross_validation_is_the_corrected_t_of_fold_differences(metric):
     y, sets = clouds(1, n=60, k=3, better=0.5)
     options = {"classes": ["a", "b", "c"], "repeats": 3, "head_options": {"C": 0.1}}
     one, two = (evaluate(X, y, **options) for X in sets)
-    (found,) = compare([one, two], None, metric=metric)
+    (found,) = compare([one, two], metric=metric)
     assert found.test == "corrected resampled t, df 14"
     differences = []
     for repeat in range(3):
@@ -291,7 +295,7 @@ def test_folds_that_differ_by_one_image_each_prove_nothing():
     y, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
     worse = answers_of(y, [np.flatnonzero(folds == f)[0] for f in range(5)])
     one, two = scored(y, y, folds), scored(y, worse, folds)
-    (found,) = compare([one, two], None)
+    (found,) = compare([one, two])
     assert found.difference["value"] == pytest.approx(5 / 60)
     assert found.p == pytest.approx(0.0625)
     assert found.difference["low"] < 0
@@ -299,31 +303,29 @@ def test_folds_that_differ_by_one_image_each_prove_nothing():
 
 
 @pytest.mark.parametrize("folds", [None, np.arange(40) // 2 % 5], ids=["one test set", "folds"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_equal_answers_differ_by_nothing_within_a_width(metric, folds):
     y = np.arange(40) % 2
     same = scored(y, answers_of(y, [3, 8, 20]), folds)
-    (found,) = compare([same, same], None, metric=metric)
+    (found,) = compare([same, same], metric=metric)
     assert found.p == 1
     assert found.difference["value"] == 0
     assert found.difference["low"] < -0.01
     assert found.difference["high"] > 0.01
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_copies_of_an_image_count_once(metric):
     y = np.arange(40) % 2
     a, b = answers_of(y, [0, 1]), answers_of(y, [0, 5, 6, 7, 9, 11])
-    (once,) = compare([scored(y, a), scored(y, b)], None, metric=metric)
+    (once,) = compare([scored(y, a), scored(y, b)], metric=metric)
     order = np.repeat(np.arange(40), np.arange(40) % 3 + 1)
-    keys = np.zeros((40, 32), np.uint8)
-    keys[:, 0] = np.arange(40)
     copied = [scored(y[order], x[order], images=order) for x in (a, b)]
-    (many,) = compare(copied, keys[order], metric=metric)
+    (many,) = compare(copied, metric=metric)
     assert many.p == pytest.approx(once.p, abs=0 if metric == "accuracy" else 0.02)
     for name in ("value", "low", "high"):
         assert many.difference[name] == pytest.approx(once.difference[name], abs=0.03)
-    (as_rows,) = compare([scored(y[order], x[order]) for x in (a, b)], None, metric=metric)
+    (as_rows,) = compare([scored(y[order], x[order]) for x in (a, b)], metric=metric)
     assert as_rows.p < many.p
     errors = [
         _on_images(*pair, once.difference["value"], images, metric).standard_error
@@ -332,12 +334,12 @@ def test_copies_of_an_image_count_once(metric):
     assert errors[1] == pytest.approx(errors[0], rel=0.15)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANSWERS)
 def test_the_order_of_the_sets_only_turns_the_sign(metric):
     y, a, b = random_answers(6)
     one, two = scored(y, a), scored(y, b)
-    (forth,) = compare([one, two], None, metric=metric)
-    (back,) = compare([two, one], None, metric=metric)
+    (forth,) = compare([one, two], metric=metric)
+    (back,) = compare([two, one], metric=metric)
     assert back.p == pytest.approx(forth.p, abs=0.01)
     turned = back.of(1)
     for name in ("value", "low", "high"):
@@ -353,7 +355,7 @@ def test_an_interval_without_0_goes_with_a_small_p(seed):
         np.argmax(1.5 * np.eye(3)[y] + rng.normal(size=(40, 3)) + [1.0, 0.3, 0], axis=1)
         for _ in range(2)
     )
-    (found,) = compare([scored(y, a), scored(y, b)], None, metric="macro_f1")
+    (found,) = compare([scored(y, a), scored(y, b)], metric="macro_f1")
     assert found.p >= 0.05
     assert found.difference["low"] <= 0 <= found.difference["high"]
 
@@ -361,7 +363,7 @@ def test_an_interval_without_0_goes_with_a_small_p(seed):
 def test_all_pairs_are_tested_and_their_p_adjusted_together():
     y = np.arange(100) % 2
     sets = [scored(y, answers_of(y, range(wrong))) for wrong in (0, 9, 20, 24)]
-    found = compare(sets, None)
+    found = compare(sets)
     assert [(d.a, d.b) for d in found] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert [d.p_adjusted for d in found] == holm([d.p for d in found])
     assert found[0].p < 0.05 < found[-1].p
@@ -371,9 +373,9 @@ def test_results_of_other_images_or_folds_are_refused():
     y, folds = np.arange(30) % 2, np.arange(30) // 2 % 5
     first = scored(y, y, folds)
     with pytest.raises(ValueError, match="differ in their repeat_folds"):
-        compare([first, scored(y, y, (folds + 1) % 5)], None)
+        compare([first, scored(y, y, (folds + 1) % 5)])
     with pytest.raises(ValueError, match="differ in their rows"):
-        compare([first, scored(y[:-1], y[:-1], folds[:-1])], None)
+        compare([first, scored(y[:-1], y[:-1], folds[:-1])])
 
 
 # --- how often a difference is claimed -------------------------------------------------------
@@ -388,7 +390,7 @@ def claims(draws, splits=None, **how):
             evaluate(X, y, classes=["a", "b"], splits=splits, repeats=1, head_options={"C": 0.1})
             for X in sets
         ]
-        count += min(d.p_adjusted for d in compare(results, None)) < 0.05
+        count += min(d.p_adjusted for d in compare(results)) < 0.05
     return count
 
 

@@ -8,7 +8,6 @@ from bottleneck_probe.evaluate.intervals import CV_SHRINK, wilson
 from bottleneck_probe.evaluate.protocol import default_repeats
 from bottleneck_probe.evaluate.wording import only_train
 from bottleneck_probe.heads import HEADS
-from bottleneck_probe.heads.state import pipeline_to_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
@@ -56,7 +55,7 @@ def test_nested_scores_every_row_once_and_keeps_a_fit_on_all():
     assert result.confusion.dtype == np.int64
     assert result.metrics["accuracy"]["value"] > 0.7
     assert result.baseline["accuracy"]["value"] == pytest.approx(1 / 3)
-    assert result.pipeline.named_steps["scale"].mean_ == pytest.approx(X.mean(axis=0), abs=1e-5)
+    assert result.fitted.scaling.mean == pytest.approx(X.mean(), abs=1e-5)
     assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
 
 
@@ -68,12 +67,10 @@ def test_test_scores_and_val_joins_the_training_rows():
     assert (result.n_train, result.n_test) == (66, 24)
     assert np.array_equal(result.oof.rows, np.flatnonzero(splits == "test"))
     train = splits != "test"
-    assert result.pipeline.named_steps["scale"].mean_ == pytest.approx(
-        X[train].mean(axis=0), abs=1e-5
-    )
+    assert result.fitted.scaling.mean == pytest.approx(X[train].mean(), abs=1e-5)
     assert any("18 val images joined" in note for note in result.notes)
     assert any("6 images without a split" in note for note in result.notes)
-    expected = np.mean(result.pipeline.predict(X[~train]) == y[~train])
+    expected = np.mean(result.fitted.predict(X[~train]) == y[~train])
     assert result.metrics["accuracy"]["value"] == pytest.approx(expected)
 
 
@@ -95,7 +92,7 @@ def test_refit_all_says_that_the_score_is_of_another_fit():
     assert two.metrics == one.metrics
     assert (one.n_train, two.n_train) == (60, 90)
     assert any("another fit" in note for note in two.notes)
-    assert two.pipeline.named_steps["scale"].mean_ == pytest.approx(X.mean(axis=0), abs=1e-5)
+    assert two.fitted.scaling.mean == pytest.approx(X.mean(), abs=1e-5)
 
 
 def test_holdout_takes_the_same_rows_when_data_is_added():
@@ -118,7 +115,7 @@ def test_copies_of_training_images_leave_the_test_set():
     assert not np.isin(result.oof.rows, np.arange(60, 66)).any()
     assert any("6 test images dropped" in note for note in result.notes)
     numbers[60:] = numbers[:30]
-    with pytest.raises(FitError, match="identical to a training image"):
+    with pytest.raises(FitError, match="copy of a training image"):
         evaluate(X, y, classes=ABC, splits=splits, keys=keys_of(numbers))
 
 
@@ -131,7 +128,7 @@ def test_a_class_with_one_image_trains_and_is_named():
     assert 10 not in result.oof.rows
     assert "the class cats has a single image, which trains and is never scored" in result.notes
     assert result.classes == ABC
-    assert result.pipeline.predict_proba(X).shape == (61, 3)
+    assert result.fitted.predict_proba(X).shape == (61, 3)
 
 
 def test_classes_with_one_image_are_one_sentence():
@@ -211,7 +208,7 @@ def test_equal_features_score_as_the_baseline_and_are_told(head):
         (lambda a: a.update(head="svm-rbf", head_options={"gamma": "auto"}), "scale, or a number"),
         (
             lambda a: a.update(head="svm", head_options={"probability": False}),
-            "gives probabilities",
+            "no option 'probability'",
         ),
         (
             lambda a: a.update(keys=keys_of(range(90)), holdout=0.9999999),
@@ -219,6 +216,10 @@ def test_equal_features_score_as_the_baseline_and_are_told(head):
         ),
         (lambda a: a.update(metric="acuracy"), "no metric"),
         (lambda a: a.update(select="worst"), "--select"),
+        (lambda a: a.update(scaling="minmax"), "no scaling"),
+        (lambda a: a.update(class_weight="heavy"), "--class-weight"),
+        (lambda a: a.update(grid=[]), "is empty"),
+        (lambda a: a.update(grid=[{"D": 1.0}]), "no option 'D'"),
         (lambda a: a.update(y=a["y"][:50]), "labels 50"),
         (lambda a: a.update(y=a["y"] + 5), "from 5 to 7"),
     ],
@@ -272,14 +273,14 @@ def test_the_scaler_never_sees_a_test_row():
     stretched[60:] *= np.linspace(1, 50, X.shape[1], dtype=np.float32)
 
     def kept(features):
-        return evaluate(features, y, classes=ABC, splits=splits).pipeline.predict_proba(X[:60])
+        return evaluate(features, y, classes=ABC, splits=splits).fitted.predict_proba(X[:60])
 
     assert np.array_equal(kept(X), kept(stretched))
 
     def leaky(features):
         scaled = StandardScaler().fit_transform(features).astype(np.float32)
         result = evaluate(scaled, y, classes=ABC, splits=splits)
-        return result.pipeline.named_steps["head"].coef_ / scaled[:60].std(axis=0)
+        return result.fitted.head.coef_ / scaled[:60].std(axis=0)
 
     assert not np.allclose(leaky(X), leaky(stretched))
 
@@ -332,13 +333,28 @@ def with_copies(X, y, *, times, seed=0):
 
 
 def numbers(metrics):
+    return {name: pytest.approx([m["value"], m["low"], m["high"]]) for name, m in metrics.items()}
+
+
+def bounds(metrics):
     return {name: [m["value"], m["low"], m["high"]] for name, m in metrics.items()}
+
+
+def sure(answers, k=3):
+    """Probabilities of answers."""
+    return 0.1 / k + 0.9 * np.eye(k)[answers]
 
 
 def test_a_test_set_with_copies_scores_as_without_them():
     """Ten copies of 16 images were taken for 160 images: the interval was a third as wide."""
     X, y = data(106, gap=1.0)
-    once = evaluate(X, y, classes=ABC, splits=split(106, ("train", 90), ("test", 16)))
+    once = evaluate(
+        X,
+        y,
+        classes=ABC,
+        splits=split(106, ("train", 90), ("test", 16)),
+        keys=keys_of(range(106)),  # the inner folds are dealt by them
+    )
     order = np.concatenate([np.arange(90), np.repeat(np.arange(90, 106), 10)])
     many = evaluate(
         X[order],
@@ -348,8 +364,8 @@ def test_a_test_set_with_copies_scores_as_without_them():
         keys=keys_of(range(106))[order],
     )
     assert (once.n_test, many.n_test) == (16, 160)
-    assert numbers(many.metrics) == numbers(once.metrics)
-    assert numbers(many.baseline) == numbers(once.baseline)
+    assert bounds(many.metrics) == numbers(once.metrics)
+    assert bounds(many.baseline) == numbers(once.baseline)
     assert 0 < once.metrics["accuracy"]["value"] < 1
     assert many.confusion.dtype == np.int64
     assert np.array_equal(many.confusion, 10 * once.confusion)
@@ -361,7 +377,7 @@ def test_a_test_set_with_copies_scores_as_without_them():
 
 
 def test_nested_intervals_and_repeats_follow_the_different_images():
-    X, y = data(30, k=2, gap=1.5)
+    X, y = data(30, k=2, gap=0.7)
     X, y, keys = with_copies(X, y, times=10)
     options = {"classes": ABC, "head_options": {"C": 0.01}}
     grouped = evaluate(X, y, keys=keys, **options)
@@ -369,7 +385,8 @@ def test_nested_intervals_and_repeats_follow_the_different_images():
     assert (grouped.protocol, plain.protocol) == ("nested-5x10", "nested-5x2")
     accuracy = grouped.metrics["accuracy"]
     low, high = wilson(accuracy["value"], 30 / CV_SHRINK)
-    assert (accuracy["low"], accuracy["high"]) == pytest.approx((float(low), float(high)))
+    assert accuracy["low"] == pytest.approx(float(low))
+    assert float(high) - 1e-9 <= accuracy["high"] < float(high) + 0.1  # and the learning curve
     assert grouped.n_test == grouped.confusion.sum() == 300
 
 
@@ -378,23 +395,20 @@ def test_one_image_many_times_does_not_carry_the_score():
     order = np.concatenate([np.arange(30), np.zeros(70, int)])
     y = (np.arange(30) % 2)[order]
     answers = np.where(order == 0, y, 1 - y)
-    found = score(answers, y, ABC, keys=keys_of(range(30))[order])
+    found = score(sure(answers), y, ABC, keys=keys_of(range(30))[order])
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(1 / 30)
     assert found["n"] == found["confusion"].sum() == 100
 
 
 def test_score_counts_copies_once():
     y = data(20)[1]
-    answers = np.random.default_rng(0).integers(0, 3, 20)
+    answers = sure(np.random.default_rng(0).integers(0, 3, 20))
     once = score(answers, y, ABC, keys=keys_of(range(20)))
     order = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
     many = score(answers[order], y[order], ABC, keys=keys_of(range(20))[order])
-    assert (
-        numbers(many["metrics"])
-        == numbers(once["metrics"])
-        == numbers(score(answers, y, ABC)["metrics"])
-    )
-    assert numbers(many["baseline"]) == numbers(once["baseline"])
+    assert bounds(many["metrics"]) == numbers(once["metrics"])
+    assert bounds(score(answers, y, ABC)["metrics"]) == numbers(once["metrics"])
+    assert bounds(many["baseline"]) == numbers(once["baseline"])
     assert (once["n"], many["n"]) == (20, 50)
     assert once["notes"] == []
     assert many["notes"][0].startswith("30 of 50 scored images are copies")
@@ -410,8 +424,8 @@ def test_the_baseline_answers_with_the_class_of_the_training_rows():
     assert result.majority == 0
     assert result.baseline["accuracy"]["value"] == 0.25
     answers = result.oof.probabilities
-    same = score(answers, result.oof.y, result.classes, majority=result.majority)
-    assert same["baseline"] == result.baseline
+    same = score(answers, result.oof.y, result.classes, frequencies=result.frequencies)
+    assert bounds(same["baseline"]) == numbers(result.baseline)
     assert score(answers, result.oof.y, result.classes)["baseline"]["accuracy"]["value"] == 0.75
 
 
@@ -438,8 +452,8 @@ def test_doubts_of_a_head_become_one_note_in_plain_words(recwarn):
     )
     assert len(recwarn) == 0
     assert [note for note in result.notes if "fits" in note] == [
-        "4 of 4 fits stopped before they converged; a larger max_epochs gives them more time",
-        "in 4 of 4 fits, a class has a single sample, so that none is held out; the training loss "
+        "1 of 1 fits stopped before they converged; a larger max_epochs gives them more time",
+        "in 1 of 1 fits, a class has a single sample, so that none is held out; the training loss "
         "decides when to stop",
     ]
 
@@ -468,7 +482,7 @@ def test_equal_seeds_give_equal_bits(head):
     first, second, other = run(3), run(3), run(4)
     assert np.array_equal(first.oof.probabilities, second.oof.probabilities)
     assert first.metrics == second.metrics
-    one, two = pipeline_to_state(first.pipeline), pipeline_to_state(second.pipeline)
+    one, two = first.fitted.to_state(), second.fitted.to_state()
     assert one[0] == two[0]
     assert all(np.array_equal(one[1][name], two[1][name]) for name in one[1])
     assert not np.array_equal(other.oof.folds, first.oof.folds)
@@ -491,10 +505,10 @@ def test_numbers_of_numpy_and_auto_are_what_they_mean():
     assert type(other.params["C"]) is float
 
 
-def test_more_folds_than_images_are_as_many_as_images():
+def test_more_folds_than_images_of_a_class_are_as_many_as_images():
     X, y = data(12, k=2)
     huge = evaluate(X, y, classes=ABC, folds=10**12, repeats=1, head_options={"C": 0.1})
-    assert (huge.protocol, huge.n_test) == ("nested-12x1", 12)
+    assert (huge.protocol, huge.n_test) == ("nested-6x1", 12)
 
 
 def test_repeats_follow_the_size():
@@ -502,15 +516,15 @@ def test_repeats_follow_the_size():
     result = evaluate(X, y, classes=ABC, head_options={"C": 0.01}, folds=2)
     assert result.protocol == "nested-2x10"
     sizes = (10, 99, 100, 999, 1000)
-    assert [default_repeats(HEADS["logistic"], n) for n in sizes] == [10, 10, 2, 2, 1]
-    assert [default_repeats(HEADS["mlp"], n) for n in sizes] == [1] * 5
+    assert [default_repeats(n) for n in sizes] == [10, 10, 2, 2, 1]
+    assert [default_repeats(n, slow=True) for n in sizes] == [1] * 5
 
 
 def test_an_option_of_the_grid_ends_the_choice():
     X, y = data(60)
     result = evaluate(X, y, classes=ABC, repeats=1, head_options={"C": 0.03})
     assert result.params == {"C": 0.03}
-    assert result.pipeline.named_steps["head"].C == 0.03
+    assert result.fitted.head.C == 0.03
 
 
 def test_best_is_never_more_regularised_than_one_se():
@@ -526,16 +540,13 @@ def test_score_of_a_kept_probe():
     result = evaluate(X, y, classes=ABC, splits=split(90, ("train", 60), ("test", 30)))
     y_new = y.copy()
     y_new[:4] = -1
-    probabilities = result.pipeline.predict_proba(X)
+    probabilities = result.fitted.predict_proba(X)
     found = score(probabilities, y_new, ABC)
     assert found["n"] == 86
     assert found["notes"] == ["4 unlabelled images left out"]
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(
         np.mean(probabilities[4:].argmax(axis=1) == y[4:])
     )
-    assert found == score(probabilities.argmax(axis=1), y_new, ABC) | {
-        "confusion": found["confusion"]
-    }
     on_test = score(probabilities[60:], y[60:], ABC)
     assert on_test["metrics"] == result.metrics
     with pytest.raises(FitError, match="none of the 90"):
@@ -604,8 +615,8 @@ def test_the_views_of_an_image_answer_together_and_count_as_one_image():
     keys = np.repeat(keys_of(range(40)), 9, axis=0)
     splits = split(360, ("train", 180), ("test", 180))
     result = evaluate(X, y, classes=["ants", "bees"], splits=splits, keys=keys, views=9)
-    # By hand: the kept pipeline's probabilities, averaged image by image.
-    p = result.pipeline.predict_proba(X[180:]).reshape(20, 9, 2)
+    # By hand: the kept head's probabilities, averaged image by image.
+    p = result.fitted.predict_proba(X[180:]).reshape(20, 9, 2)
     right = (p.mean(axis=1).argmax(axis=1) == truth[20:]).mean()
     alone = (p.argmax(axis=2) == truth[20:, None]).mean()
     assert result.metrics["accuracy"]["value"] == pytest.approx(right)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bottleneck_probe.evaluate.splits import (
     TRAIN_ONLY,
+    even_folds,
     group_mean,
     group_rows,
     holdout,
@@ -72,8 +73,29 @@ def test_equal_keys_form_one_group():
 
 
 def test_inner_folds_are_fewer_for_a_small_class():
-    assert inner_folds(np.array([0] * 10 + [2] * 10)) == 5
-    assert inner_folds(np.array([0] * 10 + [2] * 9)) == 3
+    assert inner_folds(np.array([0] * 10 + [2] * 10), np.arange(20)) == 5
+    assert inner_folds(np.array([0] * 10 + [2] * 9), np.arange(19)) == 3
+    assert inner_folds(np.repeat(np.arange(9), 2), np.arange(18)) == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "folds"),
+    [([3] * 10, 3), ([4, 4], 4), ([27, 3], 5), ([24, 3, 3], 5), ([1, 1, 9, 9], 5)],
+)
+def test_folds_are_as_many_as_most_classes_can_be_spread_over(sizes, folds):
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    assert even_folds(y, np.arange(len(y)), 5) == folds
+    # Copies are one group: they cannot be spread.
+    assert even_folds(np.repeat(y, 3), np.repeat(np.arange(len(y)), 3), 5) == folds
+
+
+def test_training_parts_of_small_classes_hold_as_many_of_each():
+    """In 5 folds of 3 images the class that is scored had 2 in the training part, the others 3."""
+    y = np.repeat(np.arange(10), 3)
+    folds = even_folds(y, np.arange(30), 5)
+    fold = stratified_folds(y, np.arange(30), folds, np.random.default_rng(0))
+    for f in range(folds):
+        assert len(set(np.bincount(y[fold != f]))) == 1
 
 
 def test_holdout_never_moves_a_row_when_others_come():

@@ -33,6 +33,10 @@ _HOME = {
     "fit": "fitting",
     "compare": "comparison",
     "Comparison": "comparison",
+    "curve": "learning_curve",
+    "LearningCurve": "learning_curve",
+    "suspects": "label_check",
+    "Suspects": "label_check",
     "Probe": "probe",
     "load": "probe",
     "Predictions": "prediction",
@@ -59,6 +63,10 @@ if _TYPE_CHECKING:
     from .extraction.api import embed as embed
     from .extraction.api import extract as extract
     from .fitting import fit as fit
+    from .label_check import Suspects as Suspects
+    from .label_check import suspects as suspects
+    from .learning_curve import LearningCurve as LearningCurve
+    from .learning_curve import curve as curve
     from .prediction import Predictions as Predictions
     from .probe import Probe as Probe
     from .probe import load as load

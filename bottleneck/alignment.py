@@ -63,6 +63,7 @@ def open_sets(features: Any, reporter: Reporter) -> list[FeatureSet]:
     parts: dict[Any, list[Features]] = {}
     for number, each in enumerate(given):
         opened = each if isinstance(each, Features) else open_features(each)
+        opened.require_classes("a comparison")
         for output in opened.outputs:
             part = opened.output(output)
             # Arrays of one's own without a recipe have one fingerprint for every network.

@@ -14,6 +14,8 @@ import numpy as np
 from . import extras
 from .alignment import Alignment, FeatureSet, align, open_sets
 from .errors import FitError
+from .groups import share_groups
+from .memory import memory_limit, require_memory
 from .recipe import is_random
 from .report.terminal import TerminalReporter
 from .reporter import Reporter, Steps
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .evaluate.compare import Difference, Recommendation
-    from .evaluate.protocol import Result
+    from .evaluate.result import Result
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,10 @@ def compare(
     repeats: int | None = None,
     seed: int = 0,
     holdout: float | None = None,
+    groups: Any = None,
     metric: str = "accuracy",
     select: str = "one-se",
+    max_memory: float | None = None,
     quiet: bool = False,
 ) -> Comparison:
     """Score the same head on several feature sets, on the same images in the same folds.
@@ -216,9 +220,14 @@ def compare(
         recipe and layer are joined.
     head, head_options, folds, repeats, seed, holdout, select
         As for `fit`.
+    groups : str or sequence of n, optional
+        As for `fit`, of the first of the sets; n are its rows.
     metric : str, default ``"accuracy"``
         What is compared, and what the choice of hyper-parameters goes by: ``accuracy``,
         ``balanced_accuracy`` or ``macro_f1``.
+    max_memory : float, optional
+        GB that it may take, about; by default half of the machine's memory. A set that needs more is an
+        error.
     quiet : bool, default False
         Show warnings only.
 
@@ -252,8 +261,10 @@ def compare(
         repeats=repeats,
         seed=seed,
         holdout=holdout,
+        groups=groups,
         metric=metric,
         select=select,
+        max_memory=max_memory,
     )
 
 
@@ -263,27 +274,49 @@ def run(
     reporter: Reporter,
     head: str = "logistic",
     metric: str = "accuracy",
+    groups: Any = None,
+    max_memory: float | None = None,
     **options: Any,
 ) -> Comparison:
     """`compare`, telling `reporter` what it finds."""
     from .evaluate.compare import compare as compare_results
     from .evaluate.compare import recommend
+    from .evaluate.metrics import ANSWERS
     from .report.comparison import explain
 
     started = time.monotonic()
+    if metric not in ANSWERS:
+        raise FitError(
+            f"--metric is {metric!r}",
+            expected=f"what paired tests of answers can judge: {', '.join(ANSWERS)}",
+        )
     sets = open_sets(features, reporter)
+    limit = memory_limit(max_memory)
+    for each in sets:
+        require_memory(each.features, limit, "compare", each.name)
     aligned = align([each.features for each in sets], [each.name for each in sets])
+    shared = share_groups([each.features for each in sets], aligned, groups)
     with reporter.progress(f"compare {head}", 1) as bar:
         step = Steps(bar, len(sets))
         results = [
-            _evaluate(sets[i], aligned, i, step, head=head, metric=metric, **options)
+            _evaluate(
+                sets[i],
+                aligned,
+                i,
+                step,
+                keys=shared.keys,
+                groups=shared.groups,
+                head=head,
+                metric=metric,
+                **options,
+            )
             for i in range(len(sets))
         ]
-    notes = [*aligned.notes, *_notes(results, sets)]
+    notes = [*aligned.notes, *shared.notes, *_notes(results, sets)]
     for note in notes:
         reporter.note(note)
     compared = [_describe(each, result) for each, result in zip(sets, results, strict=True)]
-    differences = compare_results(results, aligned.keys, metric=metric)
+    differences = compare_results(results, metric=metric)
     found = recommend(
         [each.metrics[metric]["value"] for each in compared],
         differences,
@@ -316,7 +349,6 @@ def _evaluate(
             aligned.y,
             classes=aligned.classes,
             splits=aligned.splits,
-            keys=aligned.keys,
             views=aligned.views,
             progress=step.of(number),
             **options,

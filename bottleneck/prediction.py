@@ -7,8 +7,8 @@ import html
 import io
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from .cache.export import safe_path, safe_text
 from .cache.features import Features
 from .cache.features import open as open_features
 from .cache.joining import join
+from .doubt import apply_doubt, novelty_of, rule_for
 from .errors import FitError, InputError, RecipeError
 from .extraction import job
 from .extraction.api import find_images
@@ -29,6 +30,7 @@ from .extraction.result import Extraction
 from .images.sample import ImageSet
 from .recipe import RANDOM_NOTE, is_random, recipe_conflict
 from .reporter import Reporter, Silent
+from .targets import SEPARATOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +55,14 @@ class Predictions:
         Why an input could not be used.
     ignored : int
         Files that are no images.
+    novelty : ndarray of shape (n,), float32, or None
+        Distance to the training images; NaN for a quarantined input. None where the probe does not know.
+    unlike : ndarray of shape (n,), bool, or None
+        Whether the distance is above the probe's threshold.
+    abstained : ndarray of shape (n,), bool, or None
+        Whether the answer was taken back (`abstain`); the probabilities stay, the label is None.
+    rule : dict or None
+        By which: ``accuracy``, ``confidence``, ``threshold``, ``coverage``, ``error``, ``n``.
     """
 
     paths: list[str]
@@ -61,6 +71,10 @@ class Predictions:
     classes: list[str]
     reasons: list[str | None]
     ignored: int = 0
+    novelty: np.ndarray | None = None
+    unlike: np.ndarray | None = None
+    abstained: np.ndarray | None = None
+    rule: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,8 +86,13 @@ class Predictions:
 
     @property
     def quarantined(self) -> int:
-        """Inputs without one."""
-        return len(self) - self.predicted
+        """Inputs that could not be used."""
+        return len(self) - self.predicted - self.unanswered
+
+    @property
+    def unanswered(self) -> int:
+        """Inputs whose answer was taken back."""
+        return 0 if self.abstained is None else int(self.abstained.sum())
 
     def columns(self) -> list[str]:
         """Names of the table's columns."""
@@ -83,15 +102,24 @@ class Predictions:
             "label",
             "probability",
             *(f"p_{name}" for name in self.classes),
+            *self._more_columns(),
             "reason",
         ]
+
+    def _more_columns(self) -> list[str]:
+        return [] if self.abstained is None else ["novelty"]
 
     def rows(self) -> Iterator[list[Any]]:
         """Values of each row of the table; None where there is none."""
         for i, path in enumerate(self.paths):
-            if self.reasons[i] is None:
+            more: list[float | None] = [None] * len(self._more_columns())
+            if more and self.novelty is not None and np.isfinite(self.novelty[i]):
+                more = [float(self.novelty[i])]
+            doubted = self.abstained is not None and bool(self.abstained[i])
+            if self.reasons[i] is None or doubted:
                 p = [float(value) for value in self.probabilities[i]]
-                yield [path, "ok", self.labels[i], max(p), *p, None]
+                status = "abstained" if doubted else "ok"
+                yield [path, status, self.labels[i], max(p), *p, *more, self.reasons[i]]
             else:
                 yield [
                     path,
@@ -99,6 +127,7 @@ class Predictions:
                     None,
                     None,
                     *[None] * len(self.classes),
+                    *more,
                     self.reasons[i],
                 ]
 
@@ -116,16 +145,8 @@ class Predictions:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([safe_text(name) for name in self.columns()])
-        for path, status, label, *numbers, reason in self.rows():
-            writer.writerow(
-                [
-                    safe_path(path),
-                    status,
-                    safe_text(label or ""),
-                    *("" if x is None else repr(x) for x in numbers),
-                    safe_text(reason or ""),
-                ]
-            )
+        for path, *cells in self.rows():
+            writer.writerow([safe_path(path), *(_csv_cell(cell) for cell in cells)])
         return text.getvalue()
 
     def to(self, path: str | os.PathLike[str]) -> Path:
@@ -159,10 +180,10 @@ class Predictions:
         from pyarrow.parquet import write_table
 
         columns = list(zip(*self.rows(), strict=True))
-        kinds = [pyarrow.string()] * 3 + [pyarrow.float64()] * (1 + len(self.classes))
+        names = self.columns()
+        kinds = [pyarrow.string() if name in _TEXTS else pyarrow.float64() for name in names]
         table = pyarrow.table(
-            [pyarrow.array(c, k) for c, k in zip(columns, [*kinds, pyarrow.string()], strict=True)],
-            names=self.columns(),
+            [pyarrow.array(c, kind) for c, kind in zip(columns, kinds, strict=True)], names=names
         )
         buffer = io.BytesIO()
         write_table(table, buffer)
@@ -171,7 +192,9 @@ class Predictions:
     def __repr__(self) -> str:
         return (
             f"<Predictions of {len(self)} images, {len(self.classes)} classes: "
-            f"{self.predicted} predicted, {self.quarantined} quarantined>"
+            f"{self.predicted} predicted, "
+            + (f"{self.unanswered} abstained, " if self.abstained is not None else "")
+            + f"{self.quarantined} quarantined>"
         )
 
     def _repr_html_(self) -> str:
@@ -183,6 +206,34 @@ class Predictions:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns())
         more = f"<p>{len(self) - 10} more rows</p>" if len(self) > 10 else ""
         return f"<table><tr>{head}</tr>{cells}</table>{more}"
+
+
+@dataclass(frozen=True, repr=False)
+class ValuePredictions(Predictions):
+    """The same for a number: `labels` are its texts, `probabilities` (n, 1) the numbers themselves.
+
+    Attributes
+    ----------
+    half_width : float
+        The true number lies within so much of the predicted one in 90 % of cases; see
+        `evaluate.target_protocol.residual_quantile`.
+    """
+
+    half_width: float = float("nan")
+
+    def columns(self) -> list[str]:
+        """Names of the table's columns."""
+        return ["path", "status", "value", "low", "high", "reason"]
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Values of each row of the table; None where there is none."""
+        for path, (value,), reason in zip(
+            self.paths, self.probabilities.tolist(), self.reasons, strict=True
+        ):
+            if reason is None:
+                yield [path, "ok", value, value - self.half_width, value + self.half_width, None]
+            else:
+                yield [path, "quarantined", None, None, None, reason]
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -210,6 +261,16 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{target} cannot be written", where="-o", next="choose another place")
 
 
+# Columns of text; all others are numbers. A class may be called so too, but its column is `p_<class>`.
+_TEXTS = ("path", "status", "label", "reason")
+
+
+def _csv_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return safe_text(value) if isinstance(value, str) else repr(value)
+
+
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
@@ -223,6 +284,7 @@ def predict(
     root: str | os.PathLike[str] | None = None,
     path_column: str | None = None,
     missing: Literal["error", "fault"] | None = None,
+    abstain: float | None = None,
     **options: Any,
 ) -> Predictions:
     """Labels and probabilities of new images.
@@ -238,6 +300,10 @@ def predict(
     reporter : Reporter, optional
     root, path_column, missing : optional
         See `images.find.find`.
+    abstain : float, optional
+        Accuracy wanted among the answered images, as 0.95: those that are not sure enough for it, or
+        unlike the training images, get no label and the status ``abstained``. The threshold was found
+        on images that the probe's fits had not seen.
     **options
         ``weights`` (where the backbone's file is), ``engine, device, batch_size, workers``.
 
@@ -254,12 +320,19 @@ def predict(
     """
     if is_random(probe.recipe) and reporter is not None:
         reporter.warn(RANDOM_NOTE)
+    if abstain is not None:
+        rule_for(probe, abstain)  # before the work, not after it
     stored = _as_features(images)
     if stored is not None:
-        return _of_features(probe, _of_recipe(probe, stored, "the features"))
-    found = find_images(images, root=root, path_column=path_column, missing=missing)
+        answered = _of_features(probe, _of_recipe(probe, stored, "the features"))
+        return apply_doubt(probe, answered, abstain, reporter)
+    # Labels of a table, if there are any, are none of our business: nothing is guessed about them.
+    found = find_images(
+        images, root=root, path_column=path_column, task="classification", missing=missing
+    )
     extracted = _extract(probe, found, features, reporter or Silent(), options)
-    return _in_input_order(probe, found, extracted.features)
+    answered = _in_input_order(probe, found, extracted.features)
+    return apply_doubt(probe, answered, abstain, reporter)
 
 
 def score(
@@ -271,7 +344,8 @@ def score(
     labels: Any = None,
     root: str | os.PathLike[str] | None = None,
     path_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    task: str = "auto",
     split_column: str | None = None,
     missing: Literal["error", "fault"] | None = None,
     **options: Any,
@@ -284,7 +358,7 @@ def score(
     images : Features, path of a feature file, or anything `extract` takes
     features, reporter, root, path_column, missing
         See `predict`.
-    labels, label_column, split_column
+    labels, label_column, split_column, task
         See `extract`. All labelled images are scored, whatever their split.
     **options
         See `predict`.
@@ -310,6 +384,7 @@ def score(
             root=root,
             path_column=path_column,
             label_column=label_column,
+            task=task if task != "auto" or probe.task == "classification" else probe.task,
             split_column=split_column,
             missing=missing,
         )
@@ -390,16 +465,32 @@ def _extract(
 
 def _of_features(probe: Probe, features: Features) -> Predictions:
     paths, probabilities = _by_image(features, _in_blocks(probe, features))
-    labels = [probe.classes[i] for i in probabilities.argmax(axis=1)]
+    labels = _answers(probe, probabilities)
     bad = features.quarantine
     nothing = np.full((len(bad), len(probe.classes)), np.nan)
-    return Predictions(
+    found = Predictions(
         paths=[*paths, *(path for path, _ in bad)],
         labels=[*labels, *[None] * len(bad)],
         probabilities=np.concatenate([probabilities, nothing]),
         classes=probe.classes,
         reasons=[*[None] * len(labels), *(reason for _, reason in bad)],
+        novelty=_distances(probe, features, len(bad)),
     )
+    if probe.task == "regression":
+        return ValuePredictions(**vars(found), half_width=float(probe.extra["residual"]))
+    return found
+
+
+def _answers(probe: Probe, probabilities: np.ndarray) -> list[str]:
+    """The class of each row; of several labels those from their thresholds on; or the number."""
+    if probe.task == "regression":
+        return [f"{value:.6g}" for value in probabilities[:, 0]]
+    if probe.task == "multilabel":
+        return [
+            SEPARATOR.join(name for name, yes in zip(probe.classes, row, strict=True) if yes)
+            for row in probabilities >= probe.thresholds
+        ]
+    return [probe.classes[i] for i in probabilities.argmax(axis=1)]
 
 
 def _by_image(features: Features, probabilities: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -410,6 +501,20 @@ def _by_image(features: Features, probabilities: np.ndarray) -> tuple[list[str],
     total = np.zeros((len(paths), probabilities.shape[1]))
     np.add.at(total, image, probabilities)
     return [str(path) for path in paths], total / np.bincount(image)[:, None]
+
+
+def _distances(probe: Probe, features: Features, n_bad: int) -> np.ndarray | None:
+    """Distance of each image to the training images, NaN for quarantined ones at the end."""
+    novelty = novelty_of(probe)
+    if novelty is None:
+        return None
+    rows = 8192
+    blocks = [
+        novelty.score(features.features[start : start + rows])
+        for start in range(0, len(features), rows)
+    ]
+    every = np.concatenate([np.empty(0, np.float32), *blocks])[:, None]
+    return np.append(_by_image(features, every)[1][:, 0], np.full(n_bad, np.nan, np.float32))
 
 
 def _in_blocks(probe: Probe, features: Features, rows: int = 8192) -> np.ndarray:
@@ -425,23 +530,31 @@ def _in_input_order(probe: Probe, found: ImageSet, features: Features) -> Predic
     by_path = _of_features(probe, features)
     place = {path: i for i, path in enumerate(by_path.paths)}
     rows = [place[found.samples[i].path] for i in found.entries]
-    return Predictions(
+    return replace(
+        by_path,
         paths=[by_path.paths[i] for i in rows],
         labels=[by_path.labels[i] for i in rows],
         probabilities=by_path.probabilities[rows],
-        classes=by_path.classes,
         reasons=[by_path.reasons[i] for i in rows],
         ignored=found.ignored,
+        novelty=None if by_path.novelty is None else by_path.novelty[rows],
     )
 
 
 def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
     from .evaluate.scoring import score as score_predictions
     from .evaluate.splits import group_mean, group_rows
+    from .target_fitting import aligned, score_targets
 
-    labelled = np.flatnonzero(features.y >= 0)
+    if probe.task != "classification":
+        features = features.with_task(probe.task)
+    targets = features.rows.targets
+    labelled = np.flatnonzero(features.y >= 0 if targets is None else targets.known())
     views = features.views_per_image
     unknown = sorted({c for c in features.labels[labelled] if c not in probe.classes})
+    if probe.task != "classification" or targets is not None:
+        aligned(probe, features)
+        unknown = []
     if not len(labelled) or unknown:
         raise FitError(
             f"the probe does not know the classes {', '.join(unknown)}"
@@ -459,18 +572,21 @@ def _score_features(probe: Probe, features: Features) -> dict[str, Any]:
             expected="images that it has not seen",
             next="`bottleneck info PROBE` shows the honest score of its own images",
         )
-    number = {name: i for i, name in enumerate(probe.classes)}
-    y = np.array([number[c] for c in features.labels[fresh]])
     groups = group_rows(features.keys[fresh], len(fresh))
-    found = score_predictions(
-        # An image that was cut into tiles is answered once, as `predict` does.
-        group_mean(_in_blocks(probe, features.subset(fresh)), groups),
-        y,
-        probe.classes,
-        keys=features.keys[fresh],
-        majority=number[probe.majority],
-        views=views,
-    )
+    # An image that was cut into tiles is answered once, as `predict` does.
+    predicted = group_mean(_in_blocks(probe, features.subset(fresh)), groups)
+    if probe.task != "classification":
+        found = score_targets(probe, features.subset(fresh), predicted)
+    else:
+        number = {name: i for i, name in enumerate(probe.classes)}
+        found = score_predictions(
+            predicted,
+            np.array([number[c] for c in features.labels[fresh]]),
+            probe.classes,
+            keys=features.keys[fresh],
+            frequencies=probe.frequencies,
+            views=views,
+        )
     notes = [f"{dropped} images that the probe was trained on were left out"] if dropped else []
     unlabelled = (len(features) - len(labelled)) // views
     notes += [f"{unlabelled} unlabelled images were left out"] if unlabelled else []

@@ -21,14 +21,16 @@ from .errors import ProbeError
 from .recipe import RANDOM_NOTE, canonical_json, is_random
 
 if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
     from .cache.features import Features
-    from .evaluate.protocol import Result
+    from .evaluate.doubts.abstain import AbstainRule
+    from .evaluate.result import Result
+    from .heads.fitted import Fitted
+    from .heads.target_fitted import TargetFitted
     from .prediction import Predictions
 
 FORMAT = "bottleneck-probe"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no scaling and no temperature; its reader would drop them
+_READABLE = (1, 2)
 _MAX_HEADER = 16 * 2**20  # bytes; JSON of recipe, metrics and classes takes kilobytes
 
 
@@ -46,6 +48,8 @@ class OutOfFold:
         Averaged over repeats.
     folds : ndarray of shape (m,), int32
         The outer fold of the first repeat; 0 for a held-out set.
+    answers : ndarray of shape (repeats, m), int32
+        Class answered in each repeat.
     paths : list of str or None
         Stored paths, only in the session that fitted: a probe file holds no path.
     """
@@ -54,7 +58,39 @@ class OutOfFold:
     y: np.ndarray
     probabilities: np.ndarray
     folds: np.ndarray
+    answers: np.ndarray
     paths: list[str] | None = None
+
+    def cleanlab(self, features: Features | None = None) -> dict[str, np.ndarray]:
+        """What cleanlab takes: ``cleanlab.filter.find_label_issues(**probe.oof.cleanlab())``.
+
+        Parameters
+        ----------
+        features : Features, optional
+            Those that were fitted: then ``features`` is in the result too, as ``Datalab`` takes them.
+
+        Returns
+        -------
+        dict
+            ``labels`` (m,) int64, ``pred_probs`` (m, k) float64, and ``features`` (m, d) float32. A row each,
+            in the order of `keys`.
+
+        Raises
+        ------
+        ProbeError
+            If an image that was scored is not among the features.
+        """
+        found = {"labels": self.y.astype(np.int64), "pred_probs": self.probabilities}
+        if features is None:
+            return found
+        place = {key.tobytes(): i for i, key in enumerate(np.asarray(features.keys))}
+        rows = [place.get(key.tobytes(), -1) for key in self.keys]
+        if missing := rows.count(-1):
+            raise ProbeError(
+                f"{missing} of the {len(rows)} scored images are not among these features",
+                expected="the features that the probe was fitted on",
+            )
+        return {**found, "features": np.asarray(features.features[np.array(rows)])}
 
 
 class Probe:
@@ -64,8 +100,10 @@ class Probe:
 
     Attributes
     ----------
+    task : str
+        ``classification``, ``multilabel`` or ``regression``.
     classes : list of str
-        Columns of `predict_proba`.
+        Columns of `predict_proba`; of other tasks the labels, or the name of the number.
     head : str
     params : dict
         The hyper-parameters that were chosen.
@@ -88,20 +126,31 @@ class Probe:
         Of the features.
     notes : list of str
         What the evaluation left out, joined or doubts.
+    frequencies : ndarray of shape (k,), float64
+        Share of each class among the training images.
+    optimism : dict
+        ``tuned``: what the best setting scored on the folds that chose it; ``settings``: of how many.
+    extra : dict
+        Further findings, as JSON data.
+    arrays : dict of str to ndarray
+        Further arrays that belong to them.
     """
 
     def __init__(
         self,
         *,
-        pipeline: Pipeline,
+        fitted: Fitted | TargetFitted,
         oof: OutOfFold,
         train_keys: np.ndarray,
         description: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self._pipeline = pipeline
+        self._fitted = fitted
+        self.arrays = dict(arrays or {})
         self.train_keys = train_keys
         self._description = dict(description)
         self.oof = oof
+        self.task: str = description.get("task", "classification")
         self.head: str = description["head"]
         self.params: dict[str, Any] = description["params"]
         self.classes: list[str] = description["classes"]
@@ -118,17 +167,24 @@ class Probe:
         self.recipe: dict[str, Any] = description["recipe"]
         self.fingerprint: str = description["fingerprint"]
         self.n_features: int = description["n_features"]
+        # Probes of 0.1 kept the most frequent class alone.
+        alone = [float(name == self.majority) for name in self.classes]
+        self.frequencies = np.array(description.get("frequencies", alone))
+        self.optimism: dict[str, Any] = description.get("optimism", {})
+        self.extra: dict[str, Any] = description.get("extra", {})
 
     @classmethod
     def from_result(cls, result: Result, features: Features, *, seed: int) -> Probe:
         """The probe of an evaluation of these features."""
         rows = result.oof.rows
+        stored = features.paths
         oof = OutOfFold(
             keys=np.asarray(features.keys)[rows],
             y=np.asarray(result.oof.y, np.int32),
             probabilities=np.asarray(result.oof.probabilities, np.float64),
             folds=np.asarray(result.oof.folds, np.int32),
-            paths=[features.paths[i] for i in rows],
+            answers=np.asarray(result.oof.answers, np.int32),
+            paths=[stored[i] for i in rows],
         )
         description = {
             "head": result.head,
@@ -147,16 +203,25 @@ class Probe:
             "recipe": features.recipe,
             "fingerprint": features.fingerprint,
             "n_features": int(features.features.shape[1]),
+            "frequencies": result.frequencies.tolist(),
+            "optimism": result.optimism,
+            "extra": result.extra,
         }
         return cls(
-            pipeline=result.pipeline,
+            fitted=result.fitted,
             oof=oof,
-            train_keys=np.unique(np.asarray(features.keys)[_trained_on(result, features)], axis=0),
-            description=_plain(description),
+            arrays=result.arrays,
+            train_keys=np.unique(np.asarray(features.keys)[result.trained_on], axis=0),
+            description=plain(description),
         )
 
+    @property
+    def thresholds(self) -> np.ndarray:
+        """From which probability on each label is answered, (k,); empty for other tasks."""
+        return np.asarray(getattr(self._fitted, "thresholds", np.zeros(0)))
+
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities of raw features.
+        """Class probabilities of raw features; of other tasks that of each label, or the number.
 
         Parameters
         ----------
@@ -166,7 +231,7 @@ class Probe:
         Returns
         -------
         ndarray of shape (n, k), float64
-            Columns in the order of `classes`; rows sum to 1.
+            Columns in the order of `classes`; rows of classification sum to 1.
 
         Raises
         ------
@@ -187,7 +252,61 @@ class Probe:
                 + (f" and {len(rows) - 1} more" * (len(rows) > 1)),
                 expected="finite features",
             )
-        return np.asarray(self._pipeline.predict_proba(X), np.float64)
+        return np.asarray(self._fitted.predict_proba(X), np.float64)
+
+    def novelty(self, X: Any) -> np.ndarray:
+        """How far raw features are from those of the training images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As extracted.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            Above `novelty_threshold` an image is unlike them.
+
+        Raises
+        ------
+        ProbeError
+            If the probe was made before this was kept.
+        """
+        from .doubt import novelty_of
+
+        kept = novelty_of(self)
+        if kept is None:
+            raise ProbeError(
+                "the probe does not know what its training images look like",
+                next="fit it again with this version",
+            )
+        return kept.score(np.asarray(X))
+
+    @property
+    def novelty_threshold(self) -> float:
+        """Distance that 1 in 100 images like the training ones exceeds; NaN where it is not known."""
+        return float(self.extra.get("novelty", {}).get("threshold", float("nan")))
+
+    def abstain_rule(self, accuracy: float = 0.95) -> AbstainRule:
+        """How sure an answer must be for this accuracy among the answered images.
+
+        Parameters
+        ----------
+        accuracy : float, above 0 and below 1, default 0.95
+
+        Returns
+        -------
+        AbstainRule
+            ``.threshold`` on the largest probability, ``.coverage`` and ``.error`` on the scored images.
+
+        Raises
+        ------
+        ProbeError
+            If the scored images cannot show so much.
+        """
+        from .doubt import rule_for
+
+        return rule_for(self, accuracy)
 
     def predict(self, images: Any, **options: Any) -> Predictions:
         """Labels and probabilities of new images, preprocessed as the probe's features were.
@@ -228,12 +347,11 @@ class Probe:
         """The probe file's content."""
         from safetensors.numpy import save
 
-        from .heads.state import pipeline_to_state
-
-        params, arrays = pipeline_to_state(self._pipeline)
+        params, arrays = self._fitted.to_state()
         tensors = {f"pipeline/{name}": np.ascontiguousarray(a) for name, a in arrays.items()}
         tensors["train_keys"] = np.ascontiguousarray(self.train_keys)
-        for name in ("keys", "y", "probabilities", "folds"):
+        tensors |= {f"extra/{name}": np.ascontiguousarray(a) for name, a in self.arrays.items()}
+        for name in ("keys", "y", "probabilities", "folds", "answers"):
             tensors[f"oof/{name}"] = np.ascontiguousarray(getattr(self.oof, name))
         description = {
             "format": FORMAT,
@@ -241,7 +359,7 @@ class Probe:
             **self._description,
             "pipeline": params,
         }
-        return save(tensors, {"bottleneck": canonical_json(_plain(description)).decode()})
+        return save(tensors, {"bottleneck": canonical_json(plain(description)).decode()})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the probe, atomically, over an existing file too.
@@ -259,26 +377,31 @@ class Probe:
         return Path(path).absolute()
 
     def __repr__(self) -> str:
-        accuracy = self.metrics["accuracy"]
+        name = {"multilabel": "map", "regression": "r2"}.get(self.task, "accuracy")
+        counted = {"multilabel": f"{len(self.classes)} labels", "regression": self.classes[0]}
+        first = self.metrics[name]
         return (
-            f"<Probe {self.head} {self.params}: {len(self.classes)} classes, accuracy "
-            f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] "
+            f"<Probe {self.head} {self.params}: "
+            f"{counted.get(self.task, f'{len(self.classes)} classes')}, {name} "
+            f"{_decimals(first['value'])} [{_decimals(first['low'])}, {_decimals(first['high'])}] "
             f"({self.protocol}, {self.n_test} images)"
             f"{', RANDOM weights' if is_random(self.recipe) else ''}>"
         )
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{m['value']:.3f}</td>"
-            f"<td>{m['low']:.3f} to {m['high']:.3f}</td><td>{self.baseline[name]['value']:.3f}</td></tr>"
+            f"<tr><td>{html.escape(name)}</td><td>{_decimals(m['value'])}</td>"
+            f"<td>{_decimals(m['low'])} to {_decimals(m['high'])}</td>"
+            f"<td>{_decimals(self.baseline[name]['value'])}</td></tr>"
             for name, m in self.metrics.items()
         )
         title = f"{self.head} {self.params}, {self.protocol}, {self.n_test} images scored"
         if is_random(self.recipe):
             title += f"; {RANDOM_NOTE}"
+        always = "majority class" if self.task == "classification" else "same for all"
         return (
             f"<b>{html.escape(title)}</b><table><tr><th>metric</th><th>value</th>"
-            f"<th>95 % interval</th><th>majority class</th></tr>{rows}</table>"
+            f"<th>95 % interval</th><th>{always}</th></tr>{rows}</table>"
         )
 
 
@@ -301,7 +424,8 @@ def load(path: str | os.PathLike[str]) -> Probe:
     """
     from safetensors import SafetensorError, safe_open
 
-    from .heads.state import pipeline_from_state
+    from .heads.fitted import fitted_from_state
+    from .heads.target_fitted import target_fitted_from_state
 
     file = Path(path)
     if not file.is_file():
@@ -322,27 +446,39 @@ def load(path: str | os.PathLike[str]) -> Probe:
             f"{file} is a safetensors file, but no probe",
             expected=f"metadata key `bottleneck` with format {FORMAT}",
         ) from error
-    if description.get("format_version") != FORMAT_VERSION:
+    if description.get("format_version") not in _READABLE:
         raise ProbeError(
             f"{file} was made by format version {description.get('format_version')}",
-            expected=f"version {FORMAT_VERSION}",
+            expected=f"version {FORMAT_VERSION} or older",
             next="pip install -U bottleneck-probe",
         )
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ProbeError(f"{file} holds NaN or infinity in {name}", next="fit it again")
     try:
-        pipeline = pipeline_from_state(
-            description.pop("pipeline"),
+        state = description.pop("pipeline")
+        fitted = (fitted_from_state if "task" not in state else target_fitted_from_state)(
+            state,
             {
                 k.removeprefix("pipeline/"): a
                 for k, a in arrays.items()
                 if k.startswith("pipeline/")
             },
         )
-        oof = OutOfFold(**{n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")})
+        kept = {n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")}
+        # Probes of 0.1 kept the mean over repeats alone.
+        once = kept["probabilities"].argmax(axis=1).astype(np.int32)[None]
+        oof = OutOfFold(**kept, answers=arrays.get("oof/answers", once))
         return Probe(
-            pipeline=pipeline, oof=oof, train_keys=arrays["train_keys"], description=description
+            fitted=fitted,
+            oof=oof,
+            train_keys=arrays["train_keys"],
+            description=description,
+            arrays={
+                name.removeprefix("extra/"): array
+                for name, array in arrays.items()
+                if name.startswith("extra/")
+            },
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ProbeError(
@@ -364,24 +500,21 @@ def _check_header(file: Path) -> None:
         raise ProbeError(f"{file} is no probe{hint}", expected="a file that bottleneck fit wrote")
 
 
-def _trained_on(result: Result, features: Features) -> np.ndarray:
-    """Rows that the kept head learned from: all labelled ones, less those that were held out."""
-    labelled = np.flatnonzero(features.y >= 0)
-    if result.protocol != "holdout" or result.n_train == len(labelled):
-        return labelled
-    return np.setdiff1d(labelled, result.oof.rows)
+def _decimals(value: float | None) -> str:
+    """Three digits; a dash for what is undefined."""
+    return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numpy scalars as Python numbers, and NaN, which JSON lacks, as None."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and value != value:
         return None
     return value

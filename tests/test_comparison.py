@@ -454,3 +454,15 @@ def test_equal_sizes_go_by_speed_and_random_weights_are_never_taken():
 
 def test_scores_at_chance_are_called_so():
     assert told([0.52, 0.5], {}, low=0.4).startswith("No set is shown to do better than always")
+
+
+def test_a_metric_without_a_paired_test_is_refused():
+    rng = np.random.default_rng(0)
+    sets = [
+        bp.Features.from_arrays(
+            rng.normal(size=(20, 3)), ["a", "b"] * 10, recipe={"backbone": name}
+        )
+        for name in ("one", "two")
+    ]
+    with pytest.raises(bp.BottleneckError, match="auroc"):
+        bp.compare(sets, metric="auroc", quiet=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
+from scipy.special import softmax
 
 N, D = 60, 6
 
@@ -61,24 +62,23 @@ def test_a_probe_is_the_same_after_save_and_load(probe, tmp_path):
     ]:
         assert getattr(again, name) == getattr(probe, name), name
     np.testing.assert_array_equal(again.confusion, probe.confusion)
-    for name in ("keys", "y", "probabilities", "folds"):
+    for name in ("keys", "y", "probabilities", "folds", "answers"):
         np.testing.assert_array_equal(getattr(again.oof, name), getattr(probe.oof, name))
     assert again.to_bytes() == path.read_bytes()
 
 
-def test_probabilities_are_those_of_the_pipeline(probe, features):
+def test_probabilities_are_those_of_the_fitted_head(probe, features):
     X = np.asarray(features.features)
     got = probe.predict_proba(X)
     assert got.dtype == np.float64
     assert got.shape == (N, 3)
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-9)
     # The scaler is in the probe: standardised by hand, then the head alone, gives the same.
-    scaler, head = probe._pipeline.named_steps["scale"], probe._pipeline.named_steps["head"]
-    by_hand = (X.astype(np.float64) - X.astype(np.float64).mean(axis=0)) / X.astype(np.float64).std(
-        axis=0
-    )
+    scaler, head = probe._fitted.scaling, probe._fitted.head
+    by_hand = (X - X.mean(dtype=np.float64)) / X.std(dtype=np.float64)
     np.testing.assert_allclose(scaler.transform(X), by_hand, atol=1e-4)
-    np.testing.assert_allclose(got, head.predict_proba(scaler.transform(X)), atol=1e-12)
+    scores = head.decision_function(scaler.transform(X)) / probe._fitted.temperature
+    np.testing.assert_allclose(got, softmax(scores, axis=1), atol=1e-12)
 
 
 def test_out_of_fold_rows_are_the_score(logistic, features):
@@ -131,7 +131,7 @@ def test_the_file_has_one_metadata_key_and_says_nothing_of_place_or_time(logisti
     assert list(metadata) == ["bottleneck"]
     description = json.loads(metadata["bottleneck"])
     assert description["format"] == "bottleneck-probe"
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     content = path.read_bytes()
     assert str(tmp_path).encode() not in content
     assert b"secret-folder-name" not in content
@@ -178,7 +178,7 @@ def test_what_is_no_probe_is_refused_in_words(logistic, tmp_path):
             return (Path.touch, (ran,))
 
     def newer(description):
-        description["format_version"] = 2
+        description["format_version"] = 3
 
     def headless(description):
         del description["metrics"]
@@ -205,7 +205,7 @@ def test_what_is_no_probe_is_refused_in_words(logistic, tmp_path):
         "but no probe  ": rewritten(logistic, other_format),
         "but no probe   ": rewritten(logistic, lambda description: [1, 2]),
         "but no probe    ": save({"a": np.zeros(2)}, {"bottleneck": "[" * 100_000 + "]" * 100_000}),
-        "format version 2": rewritten(logistic, newer),
+        "format version 3": rewritten(logistic, newer),
         "is incomplete": rewritten(logistic, headless),
         "os.system": rewritten(logistic, unknown_head),
     }
@@ -221,6 +221,17 @@ def test_what_is_no_probe_is_refused_in_words(logistic, tmp_path):
         bp.load(tmp_path / "missing.probe")
 
 
+def test_a_probe_of_the_first_version_says_what_it_said_then():
+    """Made by version 0.1.0, of the file format 1, where an SVM kept its temperature inside the head."""
+    old = bp.load(Path(__file__).parent / "probes" / "version-1-svm.probe")
+    X = [[2.125730276107788, -0.13210485875606537, 0.6404226422309875]]
+    X += [[-1.2654215097427368, 1.3767255544662476, 0.04132597893476486]]
+    said = [[0.5254360919056219, 0.47456390809437815], [0.4779827781325802, 0.5220172218674198]]
+    np.testing.assert_allclose(old.predict_proba(np.float32(X)), said, rtol=1e-6)
+    assert old.oof.answers.shape == (1, 40)
+    assert (old.optimism, old.extra, old.arrays) == ({}, {}, {})
+
+
 def test_a_newer_version_says_how_to_get_it(logistic, tmp_path):
     def newer(description):
         description["format_version"] = 7
@@ -229,7 +240,7 @@ def test_a_newer_version_says_how_to_get_it(logistic, tmp_path):
     with pytest.raises(bp.ProbeError) as caught:
         bp.load(tmp_path / "x.probe")
     assert "version 7" in caught.value.what
-    assert "version 1" in caught.value.expected
+    assert "version 2 or older" in caught.value.expected
     assert "pip install -U bottleneck-probe" in caught.value.next
 
 

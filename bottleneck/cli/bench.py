@@ -81,6 +81,18 @@ class _Pixels(click.ParamType):
     "--plot", type=click.Path(), metavar="FILE.svg", help="Draw it as well (.svg, .png, .pdf)."
 )
 @click.option(
+    "--heads",
+    is_flag=True,
+    help="Measure heads instead: grids, networks and ridge against what everybody uses, on made features or "
+    "on those of a feature file. Minutes; --quick takes one.",
+)
+@click.option(
+    "--work",
+    multiple=True,
+    metavar="NAME",
+    help="With --heads, only this row of the table; repeat it.  [default: all]",
+)
+@click.option(
     "--to",
     type=click.Choice(["table", "md"]),
     default="table",
@@ -99,11 +111,50 @@ def bench(images: tuple[str, ...], **options: Any) -> None:
       bottleneck bench
       bottleneck bench photos/ --backbone resnet50 --engine auto --engine openvino
       bottleneck bench --images 2000 --limit 10 --plot bench.svg
+      bottleneck bench --heads
     """
+    _require_fitting(images, options)
     answer("bench", lambda reporter: _work(images, options, reporter), options)
 
 
+# What --heads has a use for; the others state how images become features.
+_OF_HEADS = ("heads", "work", "repeats", "quick", "to", "as_json", "quiet", "verbose")
+
+
+def _require_fitting(images: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Usage errors for options of one bench that are given to the other."""
+    context = click.get_current_context()
+    stated = [
+        param
+        for param in context.command.params
+        if isinstance(param, click.Option)
+        and param.name is not None
+        and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if options["heads"]:
+        foreign = [param.opts[0] for param in stated if param.name not in _OF_HEADS]
+        if foreign:
+            raise click.UsageError(f"{foreign[0]} does not go with --heads")
+        if len(images) > 1:
+            raise click.UsageError("--heads takes one feature file, or none")
+    elif options["work"]:
+        raise click.UsageError("--work goes with --heads")
+
+
+def _work_heads(
+    images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter
+) -> Reply:
+    from ..bench.heads import run, tables
+
+    stated = run.Options(work=options["work"], repeats=options["repeats"], quick=options["quick"])
+    found = run.run(images[0] if images else None, stated, reporter)
+    show = (lambda: click.echo(tables.markdown(found))) if options["to"] == "md" else None
+    return Reply(found, show or (lambda: tables.show(found)))
+
+
 def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalReporter) -> Reply:
+    if options["heads"]:
+        return _work_heads(images, options, reporter)
     from ..bench import order, plot, tables
     from ..bench.run import run
 

@@ -6,18 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import output_options, score_options
+from .options import memory_option, output_options, score_options
 from .reply import Reply, answer
 
 if TYPE_CHECKING:
     from ..report.terminal import TerminalReporter
 
-_OPTIONS = ("head", "folds", "repeats", "holdout", "metric", "select", "seed")
+_OPTIONS = (
+    "head",
+    "folds",
+    "repeats",
+    "holdout",
+    "groups",
+    "metric",
+    "select",
+    "seed",
+    "max_memory",
+)
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.h5[::LAYER]...")
 @score_options
+@memory_option
 @output_options
 def compare(files: tuple[str, ...], **options: Any) -> None:
     """Which backbone, which layer? The same head in the same folds on several feature sets.

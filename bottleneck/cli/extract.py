@@ -12,6 +12,7 @@ from .options import (
     bad_options,
     label_options,
     output_options,
+    preset_option,
     recipe_options,
     run_options,
     table_options,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     help="The feature file; with several backbones a folder.",
 )
 @recipe_options
+@preset_option
 @run_options
 @table_options
 @label_options
@@ -47,7 +49,11 @@ if TYPE_CHECKING:
 @click.option(
     "--retry", is_flag=True, help="Try images in the quarantine again, though they are unchanged."
 )
-@click.option("--rehash", is_flag=True, help="Read every file, also those that look unchanged.")
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read every file, also those that look unchanged; add perceptual hashes that are missing.",
+)
 @click.option(
     "--preview",
     type=click.Path(),
@@ -68,6 +74,7 @@ def extract(images: tuple[str, ...], **options: Any) -> None:
       bottleneck extract labels.csv --root scans/ --path-column id -o scans.h5
       bottleneck extract photos/ --backbone resnet50 --weights resnet50.pth
       bottleneck extract photos/ --layer penultimate --layer 'blocks.*'
+      bottleneck extract photos/ --backbone dinov2_vits14 --preset dinov2
       bottleneck extract photos/ --dry-run --framing pad --preview seen.png
     """
     answer("extract", lambda reporter: _work(images, options, reporter), options)
@@ -112,8 +119,9 @@ def _each(show: Callable[[Any], None], results: Sequence[Any]) -> None:
         show(result)
 
 
-FIND = ("root", "path_column", "label_column", "split_column", "labels")
+FIND = ("root", "path_column", "label_column", "split_column", "labels", "task")
 STATED = (
+    "preset",
     "backbone",
     "weights",
     "layer",

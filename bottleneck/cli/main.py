@@ -13,12 +13,14 @@ from .bench import bench
 from .cache import cache
 from .compare import compare
 from .completion import completion
+from .curve import curve
 from .demo import demo
 from .extract import extract
 from .fit import fit
 from .info import backbones, info
 from .layers import layers
 from .predict import predict, score
+from .suspects import suspects
 
 
 class _InOrder(click.Group):
@@ -56,6 +58,8 @@ for _command in (
     predict,
     score,
     compare,
+    curve,
+    suspects,
     info,
     backbones,
     layers,

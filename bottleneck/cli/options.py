@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once. Imports nothing but click."""
+"""Options that several commands share, each defined once. Imports nothing that takes time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from ..presets.recipes import NAMES as PRESETS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,12 +84,24 @@ table_options = _stack(
     click.option("--path-column", metavar="NAME", help="Column of a table that holds the paths."),
 )
 
+task_option = click.option(
+    "--task",
+    type=click.Choice(["auto", "classification", "multilabel", "regression"]),
+    default="auto",
+    show_default=True,
+    help="What the labels are: one class, several (a|b, or columns of 0 and 1), or a number.",
+)
+
 label_options = _stack(
     click.option(
-        "--label-column", multiple=True, metavar="NAME", help="Column that holds the labels."
+        "--label-column",
+        multiple=True,
+        metavar="NAME",
+        help="Column that holds the labels; several, or a wildcard, where each holds 0 or 1.",
     ),
     click.option("--split-column", metavar="NAME", help="Column that holds train, val or test."),
     click.option("--labels", type=click.Path(), help="Table that gives the images their labels."),
+    task_option,
 )
 
 weights_option = click.option(
@@ -204,10 +218,28 @@ score_options = _stack(
         help="Score on this share of the images, chosen by hash of their bytes.",
     ),
     click.option(
+        "--groups",
+        metavar="COLUMN|folder|REGEX",
+        help="Images of one group (patient, camera, sub-folder) are never on both sides.",
+    ),
+    click.option(
         "--metric",
-        type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]),
+        type=click.Choice(
+            [
+                "accuracy",
+                "balanced_accuracy",
+                "macro_f1",
+                "auroc",
+                "average_precision",
+                "log_loss",
+                "map",
+                "r2",
+                "mae",
+                "spearman",
+            ]
+        ),
         default="accuracy",
-        show_default=True,
+        show_default="accuracy; log_loss for several labels, r2 for a number",
         help="What the choice of hyper-parameters goes by; `compare` compares it.",
     ),
     click.option(
@@ -218,6 +250,20 @@ score_options = _stack(
         help="The most regularised setting within one standard error of the best, or the best.",
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+)
+
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="A published protocol, to the letter: docs/papers.md.",
+)
+
+memory_option = click.option(
+    "--max-memory",
+    type=click.FloatRange(0, min_open=True),
+    metavar="GB",
+    help="What may be taken; `fit` trains from disk where four times the features are more.  "
+    "[default: half of the machine's]",
 )
 
 features_option = click.option(

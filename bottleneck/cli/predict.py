@@ -28,6 +28,15 @@ _RUN = ("weights", "engine", "device", "batch_size", "workers")
 @click.argument("probe")
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help=".csv, .jsonl or .parquet.")
+@click.option(
+    "--abstain",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    is_flag=False,
+    flag_value=0.95,
+    metavar="[ACCURACY]",
+    help="Answer only where it is sure enough for this accuracy (0.95 without a number), and where "
+    "the image looks like those it knows.",
+)
 @features_option
 @weights_option
 @run_options
@@ -43,6 +52,7 @@ def predict(probe: str, images: tuple[str, ...], **options: Any) -> None:
     Examples:
       bottleneck predict photos.probe new/ -o labels.csv
       bottleneck predict photos.probe new/ --features new.h5 > labels.csv
+      bottleneck predict photos.probe new/ -o labels.csv --abstain 0.99
     """
     if options["as_json"] and not options["output"]:
         raise click.UsageError("--json needs -o FILE: stdout is for the JSON object alone")
@@ -66,6 +76,7 @@ def _predict(
         root=options["root"],
         path_column=options["path_column"],
         missing="error",
+        abstain=options["abstain"],
         **{name: options[name] for name in _RUN},
     )
     if options["output"]:
@@ -75,6 +86,9 @@ def _predict(
             "output": options["output"],
             "seen": len(predictions),
             "predicted": predictions.predicted,
+            "abstained": predictions.unanswered,
+            "unlike": None if predictions.unlike is None else int(predictions.unlike.sum()),
+            "abstain": predictions.rule,
             "quarantined": predictions.quarantined,
             "ignored": predictions.ignored,
             "random_weights": is_random(kept.recipe),
@@ -92,7 +106,8 @@ def _show(predictions: Predictions, output: str | None, reporter: TerminalReport
         sys.stdout.buffer.flush()
     reporter.note(
         f"{len(predictions)} seen: {predictions.predicted} predicted, "
-        f"{predictions.quarantined} quarantined; {predictions.ignored} other files ignored"
+        + (f"{predictions.unanswered} abstained, " if predictions.rule else "")
+        + f"{predictions.quarantined} quarantined; {predictions.ignored} other files ignored"
         + (f"; {output}" if output else "")
     )
 
@@ -124,9 +139,19 @@ def _score(
     from ..probe import load
     from ..recipe import is_random
     from ..report.tables import show_score
+    from ..report.targets import show_target_score
 
     kept = load(probe)
-    names = ("features", "root", "path_column", "label_column", "split_column", "labels", *_RUN)
+    names = (
+        "features",
+        "root",
+        "path_column",
+        "label_column",
+        "split_column",
+        "labels",
+        "task",
+        *_RUN,
+    )
     found = kept.score(
         list(images), reporter=reporter, missing="error", **{name: options[name] for name in names}
     )
@@ -138,6 +163,10 @@ def _score(
     }
     return Reply(
         data,
-        lambda: show_score(found, kept.classes),
+        lambda: (
+            show_score(found, kept.classes)
+            if kept.task == "classification"
+            else show_target_score(kept.task, found)
+        ),
         QUARANTINED if found["quarantined"] else DONE,
     )

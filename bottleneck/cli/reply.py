@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..report.terminal import TerminalReporter
 
 SCHEMA_VERSION = 1
-DONE, ERROR, QUARANTINED, INTERRUPTED = 0, 1, 3, 130
+DONE, ERROR, QUARANTINED, WORSE, INTERRUPTED = 0, 1, 3, 4, 130
 
 
 @dataclass

@@ -108,6 +108,11 @@ def show_classes(features: Features) -> None:
 
     from ..texts import Coded
 
+    if features.task != "classification":
+        from .targets import show_targets
+
+        show_targets(features)
+        return
     # Of an image that was cut into tiles the first one: images are counted, not rows.
     firsts = features.views == 0
     coded = Coded.of(features.rows.splits)
@@ -155,6 +160,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+# Of ``fit --preset``.
+PUBLISHED = "scored by a published protocol (docs/papers.md)"
 PROTOCOLS = {
     "holdout": "scored once; neither the fit nor the choice saw them",
     "nested": "each scored by a fit and a choice that never saw it (nested cross-validation)",
@@ -181,6 +188,11 @@ def describe_source(recipe: Mapping[str, Any]) -> str:
 
 def show_probe(probe: Probe) -> None:
     """What a probe is and how good."""
+    if probe.task != "classification":
+        from .targets import show_target_probe
+
+        show_target_probe(probe)
+        return
     params = ", ".join(f"{name} = {_number(value)}" for name, value in probe.params.items())
     _line(
         f"{probe.head}{f' ({params})' if params else ''}, {len(probe.classes)} classes, "
@@ -189,7 +201,7 @@ def show_probe(probe: Probe) -> None:
     _line(f"features: {describe_source(probe.recipe)}")
     _line(
         f"{probe.protocol}: {plural(probe.n_test, 'image')}, "
-        f"{PROTOCOLS[probe.protocol.partition('-')[0]]}"
+        f"{PROTOCOLS.get(probe.protocol.partition('-')[0], PUBLISHED)}"
     )
     show_metrics(probe.metrics, probe.baseline)
     show_per_class(probe.per_class)
@@ -219,9 +231,21 @@ def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[st
             f"{baseline[name]['value']:.3f}",
         )
     _console().print(table)
-    _console().print(
-        Text("intervals: " + "; ".join(str(m["method"]) for m in metrics.values()), style="dim")
-    )
+    _console().print(Text(f"intervals: {_methods(metrics)}", style="dim"))
+
+
+def _methods(metrics: dict[str, dict[str, Any]]) -> str:
+    """Which method gave which interval, each named once, with what all share at the end."""
+    methods = {name: str(m["method"]) for name, m in metrics.items()}
+    shared = {text[text.rfind(" (") :] for text in methods.values() if text.endswith(")")}
+    common = shared.pop() if len(shared) == 1 else ""
+    if not all(text.endswith(common) for text in methods.values()):
+        common = ""
+    named: dict[str, list[str]] = {}
+    for name, text in methods.items():
+        named.setdefault(text.removesuffix(common), []).append(name.replace("_", " "))
+    spelled = [f"{', '.join(names)}: {text}" for text, names in named.items()]
+    return "; ".join(spelled) + common
 
 
 def show_per_class(per_class: list[dict[str, Any]]) -> None:
@@ -287,7 +311,10 @@ def describe_features(features: Features) -> dict[str, Any]:
         "recipe": features.recipe,
         "environment": features.environment,
         "root": features.root,
-        "classes": {name: counts[name] for name in features.classes},
+        "task": features.task,
+        "classes": {name: counts[name] for name in features.classes}
+        if features.rows.targets is None
+        else {each["label"]: each["positive"] for each in features.rows.targets.counts()},
         "unlabelled": counts[None],
         "splits": dict(Counter(features.splits.tolist())),
         "meta": sorted(features.meta),
@@ -349,6 +376,7 @@ def _environment(environment: dict[str, Any]) -> str:
 def describe_probe(probe: Probe) -> dict[str, Any]:
     """What a probe holds, as data for ``info --json``."""
     names = (
+        "task",
         "head",
         "params",
         "classes",

@@ -332,3 +332,14 @@ def test_problems_may_have_classes_and_weights_of_their_own(loss, q, weighted):
         alone = loss(logits[i : i + 1], y[i], None if weights is None else weights[i])
         for ours, theirs in zip(together, alone, strict=True):
             assert ours[i] == pytest.approx(theirs[0], rel=1e-12)
+
+
+def test_bad_starts_in_a_stack_are_not_used():
+    A, y, weights, _ = stack_of("numpy", 3)
+    C, owner = np.ones(3), np.arange(3)
+    options = {"weights": weights, "owner": owner, "tol": 1e-10, "certified": True}
+    plain = minimise(A, y, C, Multinomial(), 3, max_iter=1000, **options)
+    wild = 1e3 * np.random.default_rng(1).normal(size=(3, 3, 6))
+    found = minimise(A, y, C, Multinomial(), 3, max_iter=1000, start=wild, **options)
+    assert np.array_equal(found.iterations, plain.iterations)
+    assert found.weights == pytest.approx(plain.weights, rel=1e-9)

@@ -15,7 +15,8 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from ..heads.fitted import Fitted, fit_head
+from ..heads.fit_many import fit_heads, fits_together
+from ..heads.fitted import Fitted
 from ..heads.registry import HeadSpec
 from ..heads.sweep import Job
 from ..heads.temperature import fit_temperature
@@ -330,36 +331,41 @@ class _Runner:
     def _fit(self, work: Sequence[tuple[Chosen, np.ndarray]]) -> list[Fitted]:
         """Scaling and head with the chosen setting, each on its own rows alone."""
 
-        def one(item: tuple[Chosen, np.ndarray]) -> Fitted:
-            part, rows = item
-            head = self.spec.make(
-                self.grid[part.choice.index], self.wanted.options, self.wanted.seed
-            )
-            return fit_head(
-                head,
-                self.X[rows],
-                self.y[rows],
+        heads = [
+            self.spec.make(self.grid[part.choice.index], self.wanted.options, self.wanted.seed)
+            for part, _ in work
+        ]
+        rows = [each for _, each in work]
+
+        def fit(members: Sequence[int]) -> list[Fitted]:
+            return fit_heads(
+                [heads[i] for i in members],
+                self.X,
+                self.y,
+                [rows[i] for i in members],
                 n_classes=self.n_classes,
                 scaling=self.wanted.scaling,
-                temperature=part.temperature,
+                temperatures=[work[i][0].temperature for i in members],
             )
 
-        fits = []
+        together = fits_together(heads, self.y, rows, self.X.shape[1])
+        fits: dict[int, Fitted] = {}
         # Threads inside BLAS would change the order of sums, so the last bits would depend on the
         # machine; threads over fits do not.
-        workers = max(1, min(len(work), os.cpu_count() or 1))
+        workers = max(1, min(len(together), os.cpu_count() or 1))
         with (
             warnings.catch_warnings(record=True) as caught,
             threadpool_limits(1, "blas"),
             ThreadPoolExecutor(workers) as pool,
         ):
             warnings.simplefilter("always")
-            for fitted, (part, _) in zip(pool.map(one, work), work, strict=True):
-                fits.append(fitted)
-                self._fits += 1
-                if not getattr(fitted.head, "converged_", True):
-                    self._unconverged[_spell(self.grid[part.choice.index])] += 1
-                self._tick()
+            for members, made in zip(together, pool.map(fit, together), strict=True):
+                for i, fitted in zip(members, made, strict=True):
+                    fits[i] = fitted
+                    self._fits += 1
+                    if not getattr(fitted.head, "converged_", True):
+                        self._unconverged[_spell(self.grid[work[i][0].choice.index])] += 1
+                    self._tick()
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
                 continue  # counted above, with its setting
@@ -369,7 +375,7 @@ class _Runner:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        return fits
+        return [fits[i] for i in range(len(work))]
 
     def _notes(self, kept: Chosen) -> list[str]:
         """What a reader should know about the fits."""

@@ -15,11 +15,11 @@ from .doubt import keep_doubt
 from .errors import ProbeError
 from .from_disk import FromDisk
 from .memory import memory_limit, needed_bytes, require_memory
-from .probe import Probe, load
+from .probe import Probe, is_probe, load
 from .recipe import RANDOM_NOTE, is_random
 from .report.terminal import TerminalReporter
 from .reporter import Reporter
-from .retraining import compare_with_old
+from .retraining import compare_with_old, require_table
 
 if TYPE_CHECKING:
     from .evaluate.result import Result
@@ -188,6 +188,8 @@ def run(
 
     if output is not None:
         require_free(Path(output), force)  # before the work, not after it
+    if flips is not None:
+        require_table(Path(flips), force)
     old = against if isinstance(against, Probe | None) else load(against)
     given = load_features(features, reporter)
     # One output makes a probe: what else lies in the file does not belong to it.
@@ -254,7 +256,14 @@ def load_features(features: Any, reporter: Reporter | None = None) -> Features:
 
 
 def require_free(output: Path, force: bool) -> None:
-    """Raise a ProbeError if a probe would be lost."""
+    """Raise a ProbeError if a probe would be lost, or anything that is no probe: that is never replaced."""
+    if output.exists() and not is_probe(output):
+        raise ProbeError(
+            f"{output} exists and is no probe",
+            expected="a new name, or a probe to write over",
+            where="-o",
+            next="give another -o",
+        )
     if output.exists() and not force:
         raise ProbeError(
             f"{output} exists",

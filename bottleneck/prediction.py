@@ -231,7 +231,10 @@ class ValuePredictions(Predictions):
             self.paths, self.probabilities.tolist(), self.reasons, strict=True
         ):
             if reason is None:
-                yield [path, "ok", value, value - self.half_width, value + self.half_width, None]
+                reach = self.half_width
+                # With fewer than 9 scored images no such interval can be promised.
+                low, high = (None, None) if reach != reach else (value - reach, value + reach)
+                yield [path, "ok", value, low, high, None]
             else:
                 yield [path, "quarantined", None, None, None, reason]
 
@@ -477,7 +480,10 @@ def _of_features(probe: Probe, features: Features) -> Predictions:
         novelty=_distances(probe, features, len(bad)),
     )
     if probe.task == "regression":
-        return ValuePredictions(**vars(found), half_width=float(probe.extra["residual"]))
+        reach = probe.extra["residual"]
+        return ValuePredictions(
+            **vars(found), half_width=float("nan") if reach is None else float(reach)
+        )
     return found
 
 

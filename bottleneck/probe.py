@@ -486,6 +486,15 @@ def load(path: str | os.PathLike[str]) -> Probe:
         ) from error
 
 
+def is_probe(path: Path) -> bool:
+    """Whether a file begins as a probe does."""
+    try:
+        _check_header(path)
+    except (ProbeError, OSError):
+        return False
+    return True
+
+
 def _check_header(file: Path) -> None:
     """Refuse what is no safetensors file before a reader takes memory for what it declares."""
     with open(file, "rb") as opened:

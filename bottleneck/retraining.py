@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cache.export import safe_path, safe_text
-from .errors import ProbeError
+from .errors import InputError, ProbeError
 
 if TYPE_CHECKING:
     from .cache.features import Features
@@ -61,6 +61,23 @@ class Retrained:
         return Path(path)
 
 
+def require_table(path: Path, force: bool) -> None:
+    """Raise where a table of flips could not be written, or something else would be lost.
+
+    Raises
+    ------
+    InputError
+    """
+    if path.suffix != ".csv":
+        raise InputError(
+            f"{path.name} has the suffix {path.suffix!r}", expected=".csv", where="--flips"
+        )
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} exists", where="--flips", next="give another name, or --force to write over it"
+        )
+
+
 def compare_with_old(result: Result, features: Features, old: Probe, name: str) -> Retrained:
     """Pair a new evaluation with an old probe.
 
@@ -87,6 +104,12 @@ def compare_with_old(result: Result, features: Features, old: Probe, name: str) 
     """
     from .evaluate.against import against
 
+    if old.task != "classification":
+        raise ProbeError(
+            f"{name} is for {old.task}, and the new probe is for classes",
+            expected="a probe of the same kind of labels",
+            where="--against",
+        )
     rows = result.oof.rows
     answers = _old_answers(features, rows, old)
     usable = answers[0] >= 0
@@ -106,6 +129,14 @@ def compare_with_old(result: Result, features: Features, old: Probe, name: str) 
     new = result.oof.answers[:, usable]
     found = against(truth, new, old_index, result.oof.images[usable], held_out=result.held_out)
     notes = []
+    grouped = [
+        bool((extra.get("groups") or {}).get("groups")) for extra in (result.extra, old.extra)
+    ]
+    if grouped[0] != grouped[1]:
+        which = "the new probe was scored with --groups and the old one without"
+        if grouped[1]:
+            which = "the old probe was scored with --groups and the new one without"
+        notes.append(f"{which}: the difference may be of the groups, not of the probes")
     if left := int(np.sum(~usable)):
         notes.append(
             f"{left} of {len(rows)} images left out: {name} was trained on them, or never saw them"

@@ -93,17 +93,28 @@ def test_a_holdout_by_hash_keeps_its_sides_when_data_is_added():
 
 def test_an_existing_probe_is_kept_unless_forced(tmp_path, monkeypatch):
     path = tmp_path / "x.probe"
-    path.write_bytes(b"years of work")
+    old = bp.fit(clouds(seed=5), output=path, quiet=True, **QUICK).to_bytes()
     began = []
     real = fitting.load_features
     monkeypatch.setattr(fitting, "load_features", lambda *x: began.append(x) or real(*x))
     with pytest.raises(bp.ProbeError, match="exists") as caught:
         bp.fit(clouds(), output=path, quiet=True, **QUICK)
     assert "--force" in caught.value.next
-    assert path.read_bytes() == b"years of work"
+    assert path.read_bytes() == old
     assert not began  # before the work, not after it
     probe = bp.fit(clouds(), output=path, force=True, quiet=True, **QUICK)
-    assert path.read_bytes() == probe.to_bytes()
+    assert path.read_bytes() == probe.to_bytes() != old
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_probe_is_never_written_over(tmp_path, force):
+    """`fit x.h5 -o x.h5 --force` took the features away."""
+    own = clouds()
+    own.save(tmp_path / "x.h5")
+    before = (tmp_path / "x.h5").read_bytes()
+    with pytest.raises(bp.ProbeError, match="is no probe"):
+        bp.fit(tmp_path / "x.h5", output=tmp_path / "x.h5", force=force, quiet=True, **QUICK)
+    assert (tmp_path / "x.h5").read_bytes() == before
 
 
 def test_an_unknown_head_is_refused_with_a_near_name():

@@ -89,3 +89,31 @@ def test_no_image_in_common_of_another_backbone_is_refused():
     )
     with pytest.raises(ProbeError, match="none of the 60 images"):
         fit(other, against=old)
+
+
+def test_a_table_of_flips_takes_nothing_away(tmp_path):
+    old, _ = fit(features())
+    kept = tmp_path / "features.h5"
+    kept.write_bytes(b"years of work")
+    with pytest.raises(bp.InputError, match="suffix"):
+        fit(features(), against=old, flips=kept)
+    taken = tmp_path / "flips.csv"
+    taken.write_text("mine")
+    with pytest.raises(bp.InputError, match="exists"):
+        fit(features(), against=old, flips=taken)
+    assert (kept.read_bytes(), taken.read_text()) == (b"years of work", "mine")
+    fit(features(), against=old, flips=taken, force=True)
+    assert taken.read_text().startswith("path,label,old,new,change")
+
+
+def test_a_probe_of_another_task_is_refused_and_other_groups_are_told():
+    cache = features()
+    numbers = bp.Features.from_arrays(
+        np.asarray(cache.features[:]), ids=list(cache.paths), targets=np.arange(120.0) ** 1.5
+    )
+    old, _ = run(numbers, reporter=Silent())
+    with pytest.raises(ProbeError, match="regression"):
+        fit(cache, against=old)
+    grouped, _ = fit(cache, groups=[str(i // 4) for i in range(120)])
+    _, result = fit(cache, against=grouped)
+    assert any("old probe was scored with --groups" in note for note in result.notes)

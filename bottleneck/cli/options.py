@@ -201,7 +201,7 @@ score_options = _stack(
         default="logistic",
         show_default=True,
         metavar="NAME",
-        help="logistic, svm (linear), svm-rbf or mlp.",
+        help="ncm, ridge, logistic, knn, svm (linear), svm-rbf or mlp; for fit also all.",
     ),
     click.option("--folds", type=click.IntRange(2), default=5, show_default=True),
     click.option(

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import FitError
 from .wording import names
 
+_LARGEST = 1e15
 _BLOCK = 8192  # rows looked at together, so that a large file needs no second copy of itself
 
 
@@ -123,15 +124,24 @@ def check_finite(X: np.ndarray, rows: np.ndarray) -> None:
         With the numbers of the rows.
     """
     bad: list[int] = []
+    large: list[int] = []
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         bad += block[~np.isfinite(X[block]).all(axis=1)].tolist()
+        large += block[(np.abs(X[block]) > _LARGEST).any(axis=1)].tolist()
     if bad:
         raise FitError(
             f"NaN or infinity in the features of {len(bad)} rows",
             expected="finite numbers",
             where=f"rows {names(bad)}",
             next="bottleneck verify FILE.h5, then extract these images again",
+        )
+    if large:
+        raise FitError(
+            f"features above {_LARGEST:g} in {len(large)} rows",
+            expected="numbers whose squares can be added up",
+            where=f"rows {names(large)}",
+            next="divide them all by one number",
         )
 
 

@@ -22,7 +22,7 @@ from ..heads.sweep import Job
 from ..heads.temperature import fit_temperature
 from .metrics import confusion_matrix
 from .plan import Plan
-from .selection import Choice, choose, log_losses, score_settings
+from .selection import RANKED, Choice, choose, log_losses, score_settings
 from .splits import copy_weights, group_mean, inner_folds, single_group_classes, stratified_folds
 from .wording import names
 
@@ -284,7 +284,14 @@ class _Runner:
                 [log_losses(s, self.y[job.test]) for s, job in zip(scores, jobs, strict=True)],
                 axis=1,
             )
-        choice = choose(by_fold, ratio, self.wanted.select, losses, np.concatenate(weights))
+        choice = choose(
+            by_fold,
+            ratio,
+            self.wanted.select,
+            losses,
+            np.concatenate(weights),
+            ranked=self.wanted.metric in RANKED,
+        )
         temperature = fit_temperature(
             np.concatenate([s[choice.index] for s in scores]),
             np.concatenate([self.y[job.test] for job in jobs]),
@@ -369,6 +376,8 @@ class _Runner:
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
                 continue  # counted above, with its setting
+            if "number of unique classes" in str(warning.message):
+                continue  # of scikit-learn, which takes many small classes for numbers
             if warning.category is UserWarning:
                 self._doubts[str(warning.message)] += 1
             else:
@@ -401,7 +410,8 @@ class _Runner:
         if not kept.known:
             notes.append("too few images to calibrate: probabilities are as the head gives them")
         # Of strengths; kinds of distance and numbers of neighbours have no "wider".
-        if kept.choice.at_edge and _STRENGTHS & set(self.grid[0]):
+        taken_end = kept.choice.index in (0, len(self.grid) - 1)
+        if kept.choice.at_edge and taken_end and _STRENGTHS & set(self.grid[0]):
             end = self.grid[0 if kept.choice.at_edge == "smallest" else -1]
             notes.append(
                 f"the best setting, {_spell(end)}, ends the grid; a wider one may be better"

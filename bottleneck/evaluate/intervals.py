@@ -10,8 +10,8 @@ the learning curve is still steep: the upper bound is raised by what the curve's
 joined with Clopper and Pearson's exact one; both on n / 1.2, because an exact interval is too wide already.
 It then goes to the end of the scale: that the kept probe makes no mistake is not excluded.
 
-How often they hold the kept probe's accuracy, and its balanced accuracy, stands in the documentation
-("Is the score honest?"); tests/coverage/experiment.py measures it. Before that, methods were compared on
+How often they hold the kept probe's accuracy, and its balanced accuracy, stands in the documentation ("Is
+the score honest?"); tests/intervals_hold/experiment.py measures it. Before that, methods were compared on
 ridge regression with nested choices, 300 to 500 draws each: 10 classes (handwritten digits) of which 100
 images are given are 2.8 points too low, and 91 % of the intervals on n / 1.5 held without the slope, 98 %
 with it; 30 images, 6 to 8 points too low, 92 and 96 %. Of an easy pair of classes 98 to 99 % held with n /

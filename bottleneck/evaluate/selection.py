@@ -13,6 +13,7 @@ from . import metrics as _metrics
 
 SELECT = ("one-se", "best")
 _BY_ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1")
+RANKED = ("auroc", "average_precision")
 CHOICE_METRICS = (*_BY_ANSWERS, "auroc", "average_precision", "log_loss")
 
 
@@ -102,6 +103,8 @@ def choose(
     select: str,
     losses: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    *,
+    ranked: bool = False,
 ) -> Choice:
     """Take the best setting, or the most regularised one that is not shown to be worse.
 
@@ -117,6 +120,9 @@ def choose(
         Log loss of each setting and row, for ``one-se``.
     weights : ndarray of shape (m,), optional
         How much each of these rows counts.
+    ranked : bool, default False
+        The metric goes by the order of scores alone, which the strongest penalty hardly changes while its
+        answers are all alike: with ``one-se`` only settings of good log loss are compared.
 
     Returns
     -------
@@ -141,26 +147,37 @@ def choose(
         raise ValueError("no fold has a score to choose by")
     mean = scores.mean(axis=0)
     # Equal up to rounding is equal: a mean of fifths may differ in its last bit.
-    best = int(np.flatnonzero(mean >= mean.max() - 1e-12)[0])
     folds = len(scores)
+    sound = np.ones(len(mean), bool)
+    if select == "one-se" and losses is not None and folds > 1:
+        sound = _small_losses(losses, weights, folds * ratio)
+    top = mean[sound].max() if ranked and sound.any() else mean.max()
+    best = int(np.flatnonzero((mean >= top - 1e-12) & (sound | (not ranked)))[0])
     error = 0.0
     if folds > 1:
         error = float(np.std(scores[:, best], ddof=1) * np.sqrt(1 / folds + ratio))
     index = best
     if select == "one-se":
         near = mean >= mean[best] - error - 1e-12
-        if losses is not None and folds > 1:
-            counted = np.ones(losses.shape[1]) if weights is None else weights
-            total = counted.sum()
-            lost = losses - losses[(losses @ counted).argmin()]
-            more = lost @ counted / total
-            spread = (lost - more[:, None]) ** 2 @ counted / total
-            # The same correction; rows instead of folds tell the spread.
-            near &= more <= np.sqrt(spread * (1 + folds * ratio) / total) + 1e-12
-            near[best] = True
+        near &= sound
+        near[best] = True
         index = int(np.flatnonzero(near)[0])
     edge = {0: "smallest", len(mean) - 1: "largest"}.get(best, "") if len(mean) > 1 else ""
     # Flat to the end is no reason to widen the grid.
     if edge and np.isclose(mean[best], mean[1 if best == 0 else -2]):
         edge = ""
     return Choice(index, mean, error, edge, scores[:, index])
+
+
+def _small_losses(losses: np.ndarray, weights: np.ndarray | None, shared: float) -> np.ndarray:
+    """Settings whose log loss is within one standard error of the least, (g,) bool.
+
+    The standard error is of the differences row by row, enlarged by `shared` (folds times rows scored by
+    rows trained on) for folds that share training rows.
+    """
+    counted = np.ones(losses.shape[1]) if weights is None else weights
+    total = counted.sum()
+    lost = losses - losses[(losses @ counted).argmin()]
+    more = lost @ counted / total
+    spread = (lost - more[:, None]) ** 2 @ counted / total
+    return np.asarray(more <= np.sqrt(spread * (1 + shared) / total) + 1e-12)

@@ -490,8 +490,8 @@ def _assemble(
 def residual_quantile(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> float:
     """Half the width of an interval that holds a new number in `COVERAGE` of all cases.
 
-    The absolute error of rank ceil((n + 1) * 0.9) among n groups, each with its mean error; the largest
-    where n is below 9.
+    The absolute error of rank ceil((n + 1) * 0.9) among n groups, each with its mean error; nan
+    where n is below 9, of which no such rank exists.
 
     References
     ----------
@@ -501,7 +501,7 @@ def residual_quantile(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray) 
     number = number.reshape(-1)
     errors = np.sort(np.bincount(number, np.abs(y - predicted)) / np.bincount(number))
     rank = int(np.ceil((len(errors) + 1) * COVERAGE))
-    return float(errors[min(rank, len(errors)) - 1])
+    return float(errors[rank - 1]) if rank <= len(errors) else float("nan")
 
 
 def _label_notes(table: list[dict[str, Any]], training: np.ndarray, labels: list[str]) -> list[str]:

@@ -78,6 +78,8 @@ def _optimism(probe: Probe) -> str:
     metric = probe.optimism["metric"]
     honest = probe.metrics[metric]["value"]
     name = metric.replace("_", " ")
+    if tuned is None or honest is None:
+        return f"{name} is undefined on these images, so that tuning cannot be judged by it"
     if settings == 1:
         return (
             f"one setting, nothing tuned: {name} {tuned:.3f} on the inner folds, {honest:.3f} here"

@@ -224,11 +224,12 @@ def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[st
     table = _table("", "score", "95 % interval", "majority class")
     _line("")
     for name, m in metrics.items():
+        undefined = _share(m["value"]) == "-"
         table.add_row(
             name.replace("_", " "),
-            Text(f"{m['value']:.3f}", style="bold"),
-            f"{m['low']:.3f} to {m['high']:.3f}",
-            f"{baseline[name]['value']:.3f}",
+            Text(_share(m["value"]), style="bold"),
+            "undefined here" if undefined else f"{_share(m['low'])} to {_share(m['high'])}",
+            _share(baseline[name]["value"]),
         )
     _console().print(table)
     _console().print(Text(f"intervals: {_methods(metrics)}", style="dim"))

@@ -46,9 +46,12 @@ def show_target_probe(probe: Probe) -> None:
     )
     show_target_metrics(probe.task, probe.metrics, probe.baseline)
     show_per_label(probe.per_class)
-    if "residual" in probe.extra:
+    residual = probe.extra.get("residual")
+    if "residual" in probe.extra and (residual is None or residual != residual):
+        _line("too few images to say how near a prediction is: it takes 9 that were scored")
+    elif "residual" in probe.extra:
         _line(
-            f"a new image lies within {probe.extra['residual']:.4g} of its prediction in "
+            f"a new image lies within {residual:.4g} of its prediction in "
             f"{100 * probe.extra['coverage']:.0f} % of cases"
         )
 

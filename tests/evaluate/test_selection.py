@@ -69,3 +69,11 @@ def test_log_losses_are_those_of_scikit_learn():
         assert setting.mean() == pytest.approx(theirs, rel=1e-5)
     y[5] = 3
     assert np.all(log_losses(scores, y)[:, 5] == 0)
+
+
+def test_a_ranking_is_judged_among_settings_that_answer():
+    """The strongest penalty orders as well as any, and answers everything alike."""
+    scores = np.array([[0.99, 0.985, 0.98]] * 4)
+    losses = np.repeat([[0.69], [0.2], [0.19]], 40, axis=1) + 0.05 * np.sin(np.arange(40))
+    assert choose(scores, 0.25, "one-se", losses, ranked=True).index == 2
+    assert choose(scores, 0.25, "best", losses, ranked=True).index == 0

@@ -230,7 +230,9 @@ def test_a_holdout_by_hash_keeps_its_rows_when_rows_are_added():
 def test_the_residual_quantile_is_a_rank():
     y = np.arange(20.0)
     assert residual_quantile(y, np.zeros(20), np.arange(20)) == 18.0  # ceil(21 * 0.9) = 19
-    assert residual_quantile(y[:5], np.zeros(5), np.arange(5)) == 4.0
+    assert residual_quantile(y[:9], np.zeros(9), np.arange(9)) == 8.0
+    # Of fewer than 9 there is no error that 90 % stay below for sure.
+    assert np.isnan(residual_quantile(y[:8], np.zeros(8), np.arange(8)))
 
 
 def test_the_baseline_is_the_best_answer_that_looks_at_nothing():

@@ -4,9 +4,9 @@ A population is a cached set of a few thousand labelled images. A draw takes n o
 and an interval from these alone, and the truth is what this very probe scores on all the others. The draw
 takes each class in its share of the population. Run it again and it goes on where it stopped.
 
-    python tests/coverage/experiment.py --full --folder build/coverage
-    python tests/coverage/experiment.py --population digits --n 30 --draws 20
-    python tests/coverage/experiment.py --full --only-table
+    python tests/intervals_hold/experiment.py --full --folder build/intervals
+    python tests/intervals_hold/experiment.py --population digits --n 30 --draws 20
+    python tests/intervals_hold/experiment.py --full --only-table
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--head", default="logistic")
     parser.add_argument("--n", type=int, default=30)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--folder", type=Path, default=Path("build/coverage"))
+    parser.add_argument("--folder", type=Path, default=Path("build/intervals"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--all-metrics", action="store_true")

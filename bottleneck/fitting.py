@@ -184,8 +184,6 @@ def run(
     features, reporter, output, force, seed, head, task, sanity, preset, max_memory, **options
         See `fit`.
     """
-    from .evaluate.protocol import evaluate  # noqa: F401  (what is slow to import comes before the bar)
-
     if output is not None:
         require_free(Path(output), force)  # before the work, not after it
     if flips is not None:

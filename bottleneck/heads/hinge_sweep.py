@@ -15,7 +15,8 @@ from .hinge import STACKED, minimise_hinge
 from .linear import LinearFit, fit_linear
 from .losses import SquaredHinge
 from .scaling import fit_scaling
-from .sweep import Job, Settings, expand, sweep_linear
+from .scores import expand
+from .sweep import Job, Settings, sweep_linear
 from .validation import class_weights
 
 # Training rows up to which Newton's method beats L-BFGS. Its systems grow with the cube of the rows
@@ -245,10 +246,12 @@ def _solve(
     for job, beside, classes, (beta, intercept) in zip(jobs, across, present, fits, strict=True):
         p, q, _ = beta.shape
         if len(classes) == 1:  # nothing to fit: there is one answer
-            scores.append(expand(np.zeros((p, len(job.test), 1)), classes, n_classes))
+            scores.append(expand(np.zeros((p, len(job.test), 1), np.float32), classes, n_classes))
             continue
         flat = beside @ beta[..., : len(job.train)].reshape(p * q, -1).T + intercept.reshape(-1)
-        scores.append(expand(flat.reshape(-1, p, q).swapaxes(0, 1), classes, n_classes))
+        scores.append(
+            expand(flat.reshape(-1, p, q).swapaxes(0, 1).astype(np.float32), classes, n_classes)
+        )
     return scores
 
 

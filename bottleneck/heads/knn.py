@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .scaling import unit_rows
 from .sweep import Job, Settings, run_jobs
 from .validation import (
     ClassWeight,
@@ -199,13 +200,6 @@ def sweep_knn(
         scaling=scaling,
         tick=tick,
     )
-
-
-def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Rows divided by their length, (n, d) in the dtype of X; a row of zeros stays."""
-    norms = np.sqrt(np.einsum("nd,nd->n", X, X, dtype=np.float64))[:, None]
-    rows: np.ndarray = X / np.where(norms > 0, norms, 1).astype(X.dtype)
-    return rows
 
 
 def votes_of(

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .knn import unit_rows
+from .scaling import unit_rows
 from .sweep import Job, Settings, run_jobs
 from .validation import answers, check_features, check_training, one_column_for_two
 

@@ -33,10 +33,7 @@ class Scaling:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scaled rows, (n, d) in the dtype of X (float32 or float64)."""
         if self.kind in ("l2", "l2-vissl"):
-            norms = np.sqrt(np.einsum("nd,nd->n", X, X, dtype=np.float64))[:, None]
-            if self.kind == "l2-vissl":
-                norms = norms + _VISSL_FLOOR
-            return X / np.where(norms > 0, norms, 1).astype(X.dtype)
+            return unit_rows(X, _VISSL_FLOOR if self.kind == "l2-vissl" else 0.0)
         if self.kind == "none":
             return X
         scaled = X - self.mean.astype(X.dtype)
@@ -46,6 +43,13 @@ class Scaling:
     def to_state(self) -> tuple[str, dict[str, np.ndarray]]:
         """Kind and arrays, as a probe file keeps them."""
         return self.kind, {"mean": self.mean, "scale": self.scale}
+
+
+def unit_rows(X: np.ndarray, floor: float = 0.0) -> np.ndarray:
+    """Rows divided by their length plus `floor`, (n, d) in the dtype of X; a row of zeros stays."""
+    norms = np.sqrt(np.einsum("nd,nd->n", X, X, dtype=np.float64))[:, None] + floor
+    rows: np.ndarray = X / np.where(norms > 0, norms, 1).astype(X.dtype)
+    return rows
 
 
 def fit_scaling(kind: str, X: np.ndarray) -> Scaling:

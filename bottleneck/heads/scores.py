@@ -13,7 +13,7 @@ def expand(scores: np.ndarray, present: np.ndarray, n_classes: int) -> np.ndarra
     scores : ndarray of shape (..., q)
         q is 1 for two classes (positive for the second one), else one a class.
     present : ndarray of shape (p,), int
-        Which classes these are, ascending; p is 2 where q is 1, else q.
+        Which classes these are, ascending; p is q, or 2 where q is 1.
     n_classes : int
 
     Returns
@@ -29,7 +29,7 @@ def expand(scores: np.ndarray, present: np.ndarray, n_classes: int) -> np.ndarra
            [  0., -inf,  -1.]])
     """
     full = np.full((*scores.shape[:-1], n_classes), -np.inf, scores.dtype)
-    if scores.shape[-1] == 1:
+    if scores.shape[-1] == 1 and len(present) == 2:
         full[..., present[0]] = 0
         full[..., present[1]] = scores[..., 0]
     else:

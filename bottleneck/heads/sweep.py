@@ -18,6 +18,7 @@ from .backend import Array, alike, index, to_device, to_host
 from .losses import Loss
 from .rotation import rotate, shared_axes
 from .scaling import Scaling, fit_scaling
+from .scores import as_columns, expand
 from .shared_rows import Rows
 from .stacked import Fold, Stack, fold_of, solve_stack, stacked, stacks
 from .validation import class_weights
@@ -255,8 +256,10 @@ def _run(
     def run(job: Job) -> np.ndarray:
         present, indices = np.unique(y[job.train], return_inverse=True)
         if len(present) == 1:  # nothing to fit: there is one answer
-            return expand(np.zeros((n_settings, len(job.test), 1)), present, n_classes)
-        return expand(one(job, indices, present), present, n_classes)
+            scores = np.zeros((n_settings, len(job.test), 1))
+        else:
+            scores = one(job, indices, present)
+        return expand(scores.astype(np.float32, copy=False), present, n_classes)
 
     return _in_order(
         lambda part: [run(jobs[number]) for number in part],
@@ -286,31 +289,6 @@ def _in_order(
                 found.update(zip(part, future.result(), strict=True))
             yield found.pop(number)
             tick()
-
-
-def expand(scores: np.ndarray, present: np.ndarray, n_classes: int) -> np.ndarray:
-    """Scores of the classes that a fit saw, as columns of all classes.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (..., m, q)
-        q is 1 for two classes, positive for the second; else one column a class.
-    present : ndarray of shape (k,), intp
-        Which classes these are.
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (..., m, n_classes), float32
-        -inf where a class was not seen.
-    """
-    full = np.full((*scores.shape[:-1], n_classes), -np.inf, np.float32)
-    if scores.shape[-1] == 1 and len(present) == 2:
-        full[..., present[0]] = 0
-        full[..., present[1]] = scores[..., 0]
-    else:
-        full[..., present] = scores
-    return full
 
 
 def sweep_each(
@@ -350,6 +328,6 @@ def sweep_each(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of settings that lose; the kept fit is told
                 scores = make(setting).fit(train, y[job.train]).decision_function(test)
-            found[i] = expand(scores.reshape(len(job.test), -1), present, n_classes)
+            found[i] = expand(as_columns(scores), present, n_classes)
         yield found
         tick()

@@ -26,7 +26,8 @@ import numpy as np
 from scipy.special import softmax
 
 from ..errors import FitError
-from ..heads.knn import KNNHead, unit_rows, votes_of
+from ..heads.knn import KNNHead, votes_of
+from ..heads.scaling import unit_rows
 from ..heads.scores import as_columns, expand
 from .base import Outcome, Setup, share, top_1_and_5, top_hits
 

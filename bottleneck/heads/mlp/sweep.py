@@ -91,9 +91,8 @@ def sweep_mlp(
     def collect(prepared: _Prepared, scores: list[np.ndarray]) -> np.ndarray:
         tick()
         if not scores:
-            alone = np.full((len(grid), len(prepared.test), n_classes), -np.inf, np.float32)
-            alone[..., prepared.present] = 0
-            return alone
+            alone = np.zeros((len(grid), len(prepared.test), 1), np.float32)
+            return expand(alone, prepared.present, n_classes)
         return np.stack([expand(each, prepared.present, n_classes) for each in scores])
 
     run = _on_processor if device == "cpu" and kernel() is not None else _on_device

@@ -222,6 +222,11 @@ class _Runner:
             notes=[*notes, *self._notes(kept)],
         )
 
+    @property
+    def _fallback(self) -> int:
+        """Position of the setting that is taken where nothing can be compared."""
+        return min(self.spec.fallback, len(self.grid) - 1)
+
     def _inner(self, rows: np.ndarray, number: int) -> list[Job]:
         y, groups = self.y[rows], self.rows.groups[rows]
         scorable = len(np.unique(y)) - len(single_group_classes(y, groups))
@@ -264,10 +269,8 @@ class _Runner:
         self, rows: np.ndarray, jobs: Sequence[Job], scores: Sequence[np.ndarray]
     ) -> Chosen:
         if not jobs:
-            alone = len(self.grid) == 1
-            self._unchosen += not alone
-            index = 0 if alone else self.spec.fallback
-            index = min(index, len(self.grid) - 1)
+            self._unchosen += len(self.grid) > 1
+            index = self._fallback
             nothing = np.full(len(self.grid), np.nan)
             return Chosen(rows, Choice(index, nothing, 0.0, "", np.zeros(0)), 1.0, False)
         weights = [copy_weights(self.rows.images[job.test]) for job in jobs]
@@ -405,7 +408,8 @@ class _Runner:
         if self._unchosen:
             notes.append(
                 f"too few images to choose among {len(self.grid)} settings in {self._unchosen} "
-                f"training parts; took {_spell(self.grid[kept.choice.index])} there"
+                f"training parts; took {_spell(self.grid[self._fallback])} there, and probabilities as the "
+                "head gives them"
             )
         if not kept.known:
             notes.append("too few images to calibrate: probabilities are as the head gives them")

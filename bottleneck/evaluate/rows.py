@@ -122,7 +122,7 @@ def assign_rows(
             raise FitError(
                 f"each of the {n_copies + n_related} test images {why}",
                 expected="test images of their own",
-                next="remove the copies from one side, or fit without splits: they are then grouped",
+                next="keep copies and groups on one side, or fit without splits: they then stay together",
             )
     if n_copies:
         notes.append(

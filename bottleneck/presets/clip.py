@@ -25,6 +25,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import FitError
 from ..heads.logistic import LogisticHead
 from .base import Outcome, Setup, grid_choice, score, top_1_and_5
 from .dinov2 import class_probabilities
@@ -39,6 +40,12 @@ def run(setup: Setup) -> Outcome:
     """Choose, refit, score."""
     given = len(setup.parts.val) > 0
     parts = setup.parts.with_val_from_train(_SHARE, setup.seed)
+    if not len(parts.val) or len(np.unique(parts.y[parts.train])) < 2:
+        raise FitError(
+            f"{len(parts.train)} images to learn and {len(parts.val)} to choose C by are too few",
+            expected="2 classes to learn, and a val split or 3 images in a class to take one from",
+            next="add images, or leave --preset out",
+        )
     exponents, scores = search(setup, parts.train, parts.val)
     chosen = best(exponents, scores)
     C = 10.0 ** exponents[chosen]

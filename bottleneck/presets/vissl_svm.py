@@ -30,6 +30,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import cross_val_score
 
+from ..errors import FitError
 from ..heads.scaling import fit_scaling
 from .base import Outcome, Setup
 from .one_vs_rest import (
@@ -125,6 +126,11 @@ def train(X: np.ndarray, targets: np.ndarray, setup: Setup) -> Machines:
         1 for the class, 0 for the rest; -1, to be ignored, counts as the rest, as in the source.
     setup : Setup
         Its seed and tick.
+
+    Raises
+    ------
+    FitError
+        If a class is too small for the folds.
     """
 
     def score(c: int, cost: float) -> float:
@@ -137,6 +143,13 @@ def train(X: np.ndarray, targets: np.ndarray, setup: Setup) -> Machines:
     k = targets.shape[1]
     setup.expect(k * len(COSTS))
     labels = [np.where(targets[:, c] == 1, 1, -1) for c in range(k)]
+    fewest = min(int(min((own == 1).sum(), (own == -1).sum())) for own in labels)
+    if fewest < _FOLDS:
+        raise FitError(
+            f"a class has, or leaves to the others, {fewest} training images",
+            expected=f"{_FOLDS} or more on either side: its cost is chosen in {_FOLDS} folds",
+            next="add images, or leave --preset out",
+        )
     with as_it_ends():
         scores = np.array([[score(c, cost) for cost in COSTS] for c in range(k)])
         costs = np.array(COSTS)[scores.argmax(axis=1)]

@@ -18,8 +18,8 @@ _SHOWN = 20
 def show_suspects(found: Suspects, output: str | None) -> None:
     """How many there are, and the first twenty."""
     _line(
-        f"{plural(found.n, 'labelled image')}, {describe_source(found.recipe)}: each judged by fits that "
-        f"did not see it ({found.protocol})"
+        f"{plural(found.n, 'labelled image')}, {describe_source(found.recipe)}: judged by fits that "
+        f"did not see them ({found.protocol})"
     )
     counts = found.counts()
     told = (

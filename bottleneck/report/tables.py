@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from ..probe import Probe
 
 _SHOWN = 5
+# As they are shown, whatever order a file has them in: what the answers are worth, then how sure they are.
+_METRICS = (
+    *(
+        "accuracy",
+        "balanced_accuracy",
+        "map",
+        "micro_f1",
+        "macro_f1",
+        "r2",
+        "mae",
+        "rmse",
+        "spearman",
+    ),
+    *("log_loss", "auroc", "average_precision", "brier", "ece"),
+)
 _LARGEST_CONFUSION = 12
 
 
@@ -223,7 +238,8 @@ def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[st
     """Each metric with its 95 % interval, next to always answering with the largest class."""
     table = _table("", "score", "95 % interval", "majority class")
     _line("")
-    for name, m in metrics.items():
+    for name in sorted(metrics, key=_place):  # a probe file has them by the alphabet
+        m = metrics[name]
         undefined = _share(m["value"]) == "-"
         table.add_row(
             name.replace("_", " "),
@@ -233,6 +249,10 @@ def show_metrics(metrics: dict[str, dict[str, Any]], baseline: dict[str, dict[st
         )
     _console().print(table)
     _console().print(Text(f"intervals: {_methods(metrics)}", style="dim"))
+
+
+def _place(metric: str) -> int:
+    return _METRICS.index(metric) if metric in _METRICS else len(_METRICS)
 
 
 def _methods(metrics: dict[str, dict[str, Any]]) -> str:

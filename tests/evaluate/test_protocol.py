@@ -631,3 +631,13 @@ def test_the_views_of_an_image_answer_together_and_count_as_one_image():
     assert sum(each["n"] for each in result.per_class) == 20
     assert any("180 rows are 20 images" in note for note in result.notes)
     assert not any("copies" in note for note in result.notes)
+
+
+def test_what_is_taken_where_nothing_can_be_chosen_is_told_as_taken():
+    # Of 2 images a class, one trains in every outer fold: no inner fold can score a class.
+    X, y = data(6)
+    result = evaluate(X, y, classes=ABC, repeats=1)
+    told = next(note for note in result.notes if "too few images to choose" in note)
+    taken = HEADS["logistic"].grid[HEADS["logistic"].fallback]["C"]
+    assert f"took C = {taken:g} there" in told
+    assert result.params["C"] != taken  # of the kept head, which could choose

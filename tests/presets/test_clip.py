@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from preset_data import Data, headline, run
+from bottleneck_probe.errors import FitError
+from preset_data import Data, headline, make, run
 from sklearn.linear_model import LogisticRegression
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -52,3 +53,8 @@ def test_without_val_a_fifth_of_each_class_chooses_and_that_is_said(no_val: Data
     assert any("32 images, a fifth" in line for line in result.extra["preset"]["silent"])
     assert result.n_train == 160  # refitted with them
     assert run("clip", no_val, seed=1).choice["scores"] != result.choice["scores"]
+
+
+def test_too_few_images_to_choose_by_are_told() -> None:
+    with pytest.raises(FitError, match="to choose C by are too few"):
+        run("clip", make({"train": 1, "test": 5}, n_classes=3))

@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+from bottleneck_probe.errors import FitError
 from bottleneck_probe.presets import fair_lowshot, vissl_svm
 from bottleneck_probe.presets.base import Setup
 from bottleneck_probe.presets.one_vs_rest import envelope_ap, map_interval
@@ -156,3 +157,8 @@ def test_a_k_above_the_smallest_class_is_skipped() -> None:
     result = run("fair-lowshot", make({"train": 3, "test": 5}, n_classes=2))
     assert [row["k"] for row in result.extra["preset"]["table"]] == [1, 2]
     assert result.protocol == "fair-lowshot-like"
+
+
+def test_a_class_smaller_than_the_folds_is_told() -> None:
+    with pytest.raises(FitError, match="2 training images"):
+        run("vissl-svm", make({"train": 2, "test": 5}))

@@ -28,6 +28,8 @@ _HOME = {
     "MissingExtraError": "errors",
     "Features": "cache.features",
     "open": "cache.features",
+    "verify": "cache.verifying",
+    "Report": "cache.report",
     "extract": "extraction.api",
     "embed": "extraction.api",
     "fit": "fitting",
@@ -49,6 +51,8 @@ if _TYPE_CHECKING:
     from .backbones.registry import list_backbones as list_backbones
     from .cache.features import Features as Features
     from .cache.features import open as open
+    from .cache.report import Report as Report
+    from .cache.verifying import verify as verify
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
     from .errors import BottleneckError as BottleneckError

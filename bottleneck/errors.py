@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class BottleneckError(Exception):
     """Base of all errors that end a command with exit code 1 and a message instead of a traceback.
@@ -33,8 +35,10 @@ class BottleneckError(Exception):
         self.next = next
 
     def __str__(self) -> str:
+        # Values are names as often as not: shown as they are, one with a newline could say anything.
         parts = [("expected", self.expected), ("where", self.where), ("next", self.next)]
-        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in parts if text)])
+        told = [f"  {name}: {printable(text)}" for name, text in parts if text]
+        return "\n".join([printable(self.what), *told])
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions pickle by their positional arguments alone; a worker's error would lose the rest.

@@ -6,7 +6,6 @@ is for somebody to look at.
 
 from __future__ import annotations
 
-import csv
 import html
 import io
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import extras
-from .cache.export import safe_path, safe_text
+from .cache.export import csv_writer, safe_path, safe_text
 from .errors import FitError, InputError
 from .fitting import load_features
 from .groups import resolve_groups
@@ -120,7 +119,7 @@ class Suspects:
     def to_csv(self) -> str:
         """`rows` as CSV. A path or label that a spreadsheet would run as a formula is made harmless."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv_writer(text)
         writer.writerow(COLUMNS)
         for row in self.rows:
             cells = {**row, "path": safe_path(row["path"])}

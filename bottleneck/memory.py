@@ -33,10 +33,15 @@ def memory_limit(max_memory: float | None = None) -> int:
         if not (isinstance(max_memory, int | float) and 0 < max_memory < float("inf")):
             raise FitError(f"--max-memory is {max_memory}", expected="GB, a number above 0")
         return int(max_memory * _GB)
+    return physical_memory() // 2
+
+
+def physical_memory() -> int:
+    """Bytes of memory in this machine; 8 GiB where it does not say."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # no such call on Windows
-        return _UNKNOWN
+        return 2 * _UNKNOWN
 
 
 def needed_bytes(features: Features) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import io
 import json
@@ -17,7 +16,7 @@ import numpy as np
 from . import extras
 from .backbones import registry
 from .cache.checks import is_hdf5
-from .cache.export import safe_path, safe_text
+from .cache.export import csv_writer, safe_path, safe_text
 from .cache.features import Features
 from .cache.features import open as open_features
 from .cache.joining import join
@@ -143,7 +142,7 @@ class Predictions:
         an apostrophe.
         """
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv_writer(text)
         writer.writerow([safe_text(name) for name in self.columns()])
         for path, *cells in self.rows():
             writer.writerow([safe_path(path), *(_csv_cell(cell) for cell in cells)])

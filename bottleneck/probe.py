@@ -1,15 +1,14 @@
 """The probe: one file with all that a prediction needs besides the network, and how good it is.
 
-A safetensors file whose metadata holds one key, ``bottleneck``, with canonical JSON (safetensors
-writes several keys in random order). No pickle; no time, path or duration, so that the same features,
-seed and thread count give the same bytes.
+No pickle; no time, path or duration, so that the same features, seed and thread count give the same
+bytes. `probe_format` has the bytes, `probe_schema` what must stand in them.
 """
 
 from __future__ import annotations
 
 import html
-import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import probe_format
 from .errors import ProbeError
-from .recipe import RANDOM_NOTE, canonical_json, is_random
+from .probe_schema import FIRST, require_sound
+from .probe_tensors import Unsound
+from .recipe import RANDOM_NOTE, is_random
+from .regular import NotRegular, open_regular
 
 if TYPE_CHECKING:
     from .cache.features import Features
@@ -27,11 +30,6 @@ if TYPE_CHECKING:
     from .heads.fitted import Fitted
     from .heads.target_fitted import TargetFitted
     from .prediction import Predictions
-
-FORMAT = "bottleneck-probe"
-FORMAT_VERSION = 2  # 1 knew no scaling and no temperature; its reader would drop them
-_READABLE = (1, 2)
-_MAX_HEADER = 16 * 2**20  # bytes; JSON of recipe, metrics and classes takes kilobytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,21 +343,14 @@ class Probe:
 
     def to_bytes(self) -> bytes:
         """The probe file's content."""
-        from safetensors.numpy import save
-
         params, arrays = self._fitted.to_state()
         tensors = {f"pipeline/{name}": np.ascontiguousarray(a) for name, a in arrays.items()}
         tensors["train_keys"] = np.ascontiguousarray(self.train_keys)
         tensors |= {f"extra/{name}": np.ascontiguousarray(a) for name, a in self.arrays.items()}
         for name in ("keys", "y", "probabilities", "folds", "answers"):
             tensors[f"oof/{name}"] = np.ascontiguousarray(getattr(self.oof, name))
-        description = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            **self._description,
-            "pipeline": params,
-        }
-        return save(tensors, {"bottleneck": canonical_json(plain(description)).decode()})
+        description = {**self._description, "pipeline": params}
+        return probe_format.to_bytes(plain(description), tensors)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the probe, atomically, over an existing file too.
@@ -377,7 +368,7 @@ class Probe:
         return Path(path).absolute()
 
     def __repr__(self) -> str:
-        name = {"multilabel": "map", "regression": "r2"}.get(self.task, "accuracy")
+        name = FIRST[self.task]
         counted = {"multilabel": f"{len(self.classes)} labels", "regression": self.classes[0]}
         first = self.metrics[name]
         return (
@@ -422,91 +413,89 @@ def load(path: str | os.PathLike[str]) -> Probe:
     ProbeError
         If there is no such file, or it is no probe, damaged, or of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
+    file = Path(path)
+    description, arrays = probe_format.read(file)
+    try:
+        require_sound(description, arrays)
+        probe = _built(description, arrays)
+        _try(probe)
+        return probe
+    except ProbeError:
+        raise
+    except Unsound as error:
+        raise ProbeError(
+            f"{file} is incomplete or damaged: {error}", next="fit it again"
+        ) from error
+    # Data of others, and each head reads its own: whatever it stumbles over is the file's fault.
+    except Exception as error:
+        raise ProbeError(
+            f"{file} is incomplete or damaged: {type(error).__name__} {error}", next="fit it again"
+        ) from error
 
+
+def _built(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> Probe:
     from .heads.fitted import fitted_from_state
     from .heads.target_fitted import target_fitted_from_state
 
-    file = Path(path)
-    if not file.is_file():
-        raise ProbeError(f"no probe at {file}", next="bottleneck fit FILE.h5 -o PROBE makes one")
-    _check_header(file)
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ProbeError(f"{file} is damaged: {error}", next="fit it again") from error
-    try:
-        description = json.loads(metadata["bottleneck"])
-        if description["format"] != FORMAT:
-            raise KeyError("format")
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ProbeError(
-            f"{file} is a safetensors file, but no probe",
-            expected=f"metadata key `bottleneck` with format {FORMAT}",
-        ) from error
-    if description.get("format_version") not in _READABLE:
-        raise ProbeError(
-            f"{file} was made by format version {description.get('format_version')}",
-            expected=f"version {FORMAT_VERSION} or older",
-            next="pip install -U bottleneck-probe",
-        )
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ProbeError(f"{file} holds NaN or infinity in {name}", next="fit it again")
-    try:
-        state = description.pop("pipeline")
-        fitted = (fitted_from_state if "task" not in state else target_fitted_from_state)(
-            state,
-            {
-                k.removeprefix("pipeline/"): a
-                for k, a in arrays.items()
-                if k.startswith("pipeline/")
-            },
-        )
-        kept = {n: arrays[f"oof/{n}"] for n in ("keys", "y", "probabilities", "folds")}
-        # Probes of 0.1 kept the mean over repeats alone.
-        once = kept["probabilities"].argmax(axis=1).astype(np.int32)[None]
-        oof = OutOfFold(**kept, answers=arrays.get("oof/answers", once))
-        return Probe(
-            fitted=fitted,
-            oof=oof,
-            train_keys=arrays["train_keys"],
-            description=description,
-            arrays={
-                name.removeprefix("extra/"): array
-                for name, array in arrays.items()
-                if name.startswith("extra/")
-            },
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ProbeError(
-            f"{file} is incomplete: {type(error).__name__} {error}", next="fit it again"
-        ) from error
+    state = description.pop("pipeline")
+    from_state = fitted_from_state if "task" not in state else target_fitted_from_state
+    scored = _below("oof/", arrays)
+    # Probes of 0.1 kept the mean over repeats alone.
+    once = scored["probabilities"].argmax(axis=1).astype(np.int32)[None]
+    return Probe(
+        fitted=from_state(state, _below("pipeline/", arrays)),
+        oof=OutOfFold(
+            keys=scored["keys"],
+            y=scored["y"],
+            probabilities=scored["probabilities"],
+            folds=scored["folds"],
+            answers=scored.get("answers", once),
+        ),
+        train_keys=arrays["train_keys"],
+        description=description,
+        arrays=_below("extra/", arrays),
+    )
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _try(probe: Probe) -> None:
+    """Ask a probe something, so that tensors that do not fit together are told now and not later."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        found = probe.predict_proba(np.zeros((2, probe.n_features), np.float32))
+        if found.shape != (2, len(probe.classes)) or not np.isfinite(found).all():
+            raise Unsound("a head that gives no answer to zeros")
+        repr(probe)
+        probe._repr_html_()
+        if "novelty" in probe.extra:
+            probe.novelty(np.zeros((1, probe.n_features), np.float32))
+
+
+def version_of(path: str | os.PathLike[str]) -> int:
+    """The format version of a probe file, with the errors of `load` about damaged ones.
+
+    Versions 1 and 2 have no digest: that a number in them was changed cannot be told.
+    """
+    return int(probe_format.read(path)[0]["format_version"])
 
 
 def is_probe(path: Path) -> bool:
     """Whether a file begins as a probe does."""
     try:
-        _check_header(path)
-    except (ProbeError, OSError):
+        with open_regular(path) as opened:
+            probe_format.require_header(
+                opened.read(9), os.fstat(opened.fileno()).st_size, Path(path)
+            )
+    except (ProbeError, NotRegular, OSError):
         return False
     return True
-
-
-def _check_header(file: Path) -> None:
-    """Refuse what is no safetensors file before a reader takes memory for what it declares."""
-    with open(file, "rb") as opened:
-        head = opened.read(9)
-    size = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or head[8:9] != b"{" or size > min(_MAX_HEADER, file.stat().st_size):
-        hint = ""
-        if head.startswith(b"\x89HDF"):
-            hint = "; it is a feature file: bottleneck fit makes a probe from it"
-        elif head.startswith((b"\x80", b"PK")):
-            hint = "; pickle is refused, because reading it could run code"
-        raise ProbeError(f"{file} is no probe{hint}", expected="a file that bottleneck fit wrote")
 
 
 def _decimals(value: float | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from blake3 import blake3
 
 from .errors import RecipeError
+from .printable import Lines, printable
 
 # A field that one of two recipes does not have; distinct from null, which a recipe may hold.
 ABSENT: Any = type(
@@ -192,12 +193,12 @@ def recipe_conflict(
     fields = differences(stored, wanted)
     width = max((len(field) for field, _, _ in fields), default=0)
     lines = [
-        f"{field:<{width}}  {_short(theirs)} there, {_short(ours)} here"
+        printable(f"{field:<{width}}  {_short(theirs)} there, {_short(ours)} here")
         for field, theirs, ours in fields
     ]
     return RecipeError(
         f"{file} holds features of recipe {_name(stored)}, this run makes recipe {_name(wanted)}",
-        expected="one recipe to a file; these fields differ:\n    " + "\n    ".join(lines),
+        expected=Lines("\n    ".join(["one recipe to a file; these fields differ:", *lines])),
         where=str(file),
         next=f"-o {_free_name(Path(file), wanted, fields)} keeps both",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cache.export import safe_path, safe_text
+from .cache.export import csv_writer, safe_path, safe_text
 from .errors import InputError, ProbeError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Retrained:
         from .cache.atomic import replace_atomically
 
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv_writer(text)
         writer.writerow(["path", "label", "old", "new", "change"])
         for flip in self.flips:
             names = [safe_text(flip[name]) for name in ("label", "old", "new", "change")]

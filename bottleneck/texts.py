@@ -219,6 +219,13 @@ class Coded(Sequence[str]):
         """These texts; an instance is returned as it is."""
         if isinstance(values, Coded):
             return values
+        if isinstance(values, Texts):
+            # By their bytes: only those that differ are decoded.
+            seen: dict[bytes, int] = {}
+            each = chain.from_iterable(values.blocks())
+            codes = np.fromiter((seen.setdefault(text, len(seen)) for text in each), np.uint32)
+            fitting = np.min_scalar_type(max(len(seen) - 1, 0))
+            return cls(codes.astype(fitting), [text.decode(*_CODEC) for text in seen])
         known: dict[str, int] = {}
         codes = np.fromiter((known.setdefault(value, len(known)) for value in values), np.uint32)
         fitting = np.min_scalar_type(max(len(known) - 1, 0))
@@ -247,6 +254,10 @@ class Coded(Sequence[str]):
 
     def __repr__(self) -> str:
         return _shown(self)
+
+    def distinct(self) -> set[str]:
+        """The texts that occur."""
+        return {self.values[code] for code in np.unique(self.codes).tolist()}
 
     def take(self, rows: np.ndarray) -> Coded:
         """Those of `rows`, (m,) int, in that order."""

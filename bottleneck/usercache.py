@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import platformdirs
 
 from .errors import CacheError
+from .regular import NotRegular, open_regular
 
 
 def folder(*parts: str) -> Path:
@@ -67,14 +68,27 @@ def note(identity: Mapping[str, Any], *parts: str, suffix: str = ".json") -> Pat
     return folder(*parts) / f"{digest[:32]}{suffix}"
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file below the cache so that no other process ever reads half of it."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+def read(path: Path) -> str:
+    """The text of a file below the cache; an OSError also for what is no file, which is not waited for."""
     try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with open_regular(path) as file:
+            return file.read().decode("utf-8")
+    except NotRegular as kind:
+        raise OSError(errno.EINVAL, f"it is {kind}", str(path)) from None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file below the cache so that no other process, and no power cut, ever leaves half of it.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be written.
+    """
+    from .cache.atomic import replace_atomically
+
+    with replace_atomically(path, needs=len(content)) as file:
+        file.write(content)
 
 
 def files() -> list[Path]:

@@ -99,8 +99,8 @@ def test_every_option_named_in_the_text_exists(page):
     known |= {"--help", "--version"}
     # Those of other programs: pip's, tf2onnx's.
     known |= {"--no-index", "--find-links", "--saved-model"}
-    # Those of tests/intervals_hold/experiment.py.
-    known |= {"--full", "--folder", "--population", "--all-metrics"}
+    # Those of tests/intervals_hold/experiment.py and tests/faults/run.py.
+    known |= {"--full", "--folder", "--population", "--all-metrics", "--set", "--again"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert named <= known
 

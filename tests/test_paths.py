@@ -1,10 +1,11 @@
 """Stored paths: nothing is lost, nothing collides, whatever the system's separator is."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from bottleneck_probe import paths
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 # A file name as the system hands it over: any bytes but the separator and NUL.
@@ -42,6 +43,30 @@ def test_windows_separators_are_stored_as_slashes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(paths.os, "sep", "\\")
     assert paths.escape("ants\\1 100%.jpg") == "ants/1 100%25.jpg"
     assert paths.unescape("ants/1 100%25.jpg") == "ants\\1 100%.jpg"
+
+
+@settings(deadline=None, max_examples=200)
+@given(NAMES)
+def test_a_locale_of_ascii_gives_the_same_stored_path(name: bytes):
+    """There every byte above 127 comes as a surrogate of its own, and must go back as one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ASCII_NAMES", True)
+        listed = name.decode("ascii", "surrogateescape")
+        assert paths.escape(listed) == paths.escape(name)
+        assert paths.unescape(paths.escape(listed)) == listed
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(st.characters(codec=None, exclude_characters="\0\\/"), min_size=1, max_size=8))
+@example("half \ud83d\ude00 \udc80")
+def test_a_name_of_windows_may_hold_half_a_character(name: str):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "os", SimpleNamespace(name="nt", sep="\\"))
+        stored = paths.escape(name)
+        stored.encode("utf-8")
+        # Two halves beside each other are one character to Windows.
+        whole = name.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        assert paths.unescape(paths.escape(whole)) == whole
 
 
 def test_a_backslash_is_a_letter_elsewhere():

@@ -1,10 +1,10 @@
 """The user's cache: where it is, whole files only, and what clearing it removes."""
 
 import os
-from pathlib import Path
 
 import pytest
 from bottleneck_probe import usercache
+from bottleneck_probe.errors import CacheError
 
 
 def test_the_variable_decides_where_it_is(tmp_path, monkeypatch):
@@ -35,14 +35,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     usercache.write(path, b"old")
 
-    def full(self, content):
-        with open(self, "wb") as file:
-            file.write(content[:1])
+    def full(descriptor, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        usercache.write(path, b"new")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(CacheError, match="No space"):
+            usercache.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

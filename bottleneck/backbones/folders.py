@@ -78,7 +78,7 @@ def recall(digest: str, digest_of: Callable[[Path], str]) -> Path | None:
 
 def _places(digest: str) -> list[str]:
     try:
-        found = json.loads((usercache.folder("folders") / f"{digest}.json").read_text("utf-8"))
+        found = json.loads(usercache.read(usercache.folder("folders") / f"{digest}.json"))
         return [str(place) for place in found]
     except (OSError, BottleneckError, ValueError, TypeError):
         return []

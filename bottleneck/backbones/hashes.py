@@ -40,7 +40,7 @@ def sha256_kept(path: Path) -> str:
     name = f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, BottleneckError):
         # A note that is not there or damaged is made anew.
-        known = json.loads((usercache.folder("hashes") / name).read_text("utf-8"))
+        known = json.loads(usercache.read(usercache.folder("hashes") / name))
         if isinstance(known, dict) and (known.get("path"), known.get("status")) == (place, status):
             return str(known["sha256"])
     settled = latest < time.time_ns() - _SETTLED_NS

@@ -49,7 +49,7 @@ def kept(
     name = f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, BottleneckError):
         # A memo that is not there or damaged is asked for again and written anew.
-        known = json.loads((usercache.folder("preprocessing") / name).read_text("utf-8"))
+        known = json.loads(usercache.read(usercache.folder("preprocessing") / name))
         if isinstance(known, dict) and known.get("identity") == identity:
             return dict(known["content"])
     content = make()

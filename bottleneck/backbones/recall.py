@@ -54,7 +54,7 @@ def places(sha256: str) -> list[dict[str, str]]:
     """Where weights with this hash were seen, as ``path`` and ``origin``; the last place first."""
     try:
         note = usercache.folder("weights") / f"{sha256}.json"
-        found = json.loads(note.read_text("utf-8"))
+        found = json.loads(usercache.read(note))
         return [{"path": str(x["path"]), "origin": str(x["origin"])} for x in found]
     except (OSError, CacheError, ValueError, KeyError, TypeError):
         return []

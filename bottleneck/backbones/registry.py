@@ -10,7 +10,9 @@ from ..errors import InputError, RecipeError, WeightsError
 from ..images.preprocess import Preprocessing
 from ..recipe import RANDOM
 from ..reporter import Reporter, Silent
+from . import folders
 from .base import MEMORY, PENULTIMATE, PRECISIONS, Backbone, Entry, Output, Weights
+from .hub_files import digest_of
 from .listing import list_backbones, list_sources
 from .naming import ENTRIES, find_entry
 from .recall import recall, remember
@@ -194,6 +196,7 @@ def from_recipe(
             expected="the same module, with the same weights",
             next="pass it again: bp.extract(IMAGES, backbone=module)",
         )
+    _require_own_code(str(recipe["backbone"]))
     entry = find_entry(recipe["backbone"])
     found: Weights | None
     tried: list[str] = []
@@ -210,10 +213,39 @@ def from_recipe(
             found.file()
     else:
         remember(found)
-    outputs = tuple(Output.from_recipe(each) for each in recipe.get("outputs", ()))
-    preprocessing = Preprocessing.from_recipe(recipe["preprocessing"])
+    try:
+        outputs = tuple(Output.from_recipe(each) for each in recipe.get("outputs", ()))
+        preprocessing = Preprocessing.from_recipe(recipe["preprocessing"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RecipeError(
+            f"the recipe makes no sense: {type(error).__name__} {error}",
+            expected="one that `bottleneck extract` wrote",
+            next="do not use the file unless you know where it comes from",
+        ) from error
     return Backbone(
         entry, found, preprocessing, outputs or (PENULTIMATE,), _precision(recipe.get("precision"))
+    )
+
+
+def _require_own_code(name: str) -> None:
+    """Refuse a network of others' code that nobody has named on this machine.
+
+    A recipe comes with a file, and the file from anywhere: reading it must not fetch and run a
+    repository. What the user has once given as ``--backbone`` is remembered by the digest of its code.
+    """
+    prefix, slash, rest = name.partition("/")
+    if not slash or prefix.lower() != "hub":
+        return
+    where, model = rest.rpartition(":")[::2]
+    where, digest = folders.split(where)
+    if digest and folders.recall(digest, digest_of) is not None:
+        return
+    named = where if "/" in where else "/PATH/TO/CLONE"
+    raise RecipeError(
+        f"the recipe's network {name} is code of others, which was never used on this machine",
+        expected="a network that you have named yourself: a file must not choose which code runs",
+        where="recipe, backbone",
+        next=f"where you trust that code: `bottleneck layers hub/{named}:{model}`, then run again",
     )
 
 

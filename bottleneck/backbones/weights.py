@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WeightsError
+from ..regular import NotRegular, open_regular
 from .base import Weights
 from .downloads import PackagedWeights, TorchHubWeights, UrlWeights
 from .hashes import sha256_of
@@ -51,6 +52,11 @@ WRAPPERS = (
     "state_dict_ema",
     "ema_state_dict",
 )
+# JSON of names and shapes: 33 KB for the 320 tensors of ResNet-50. What is longer is no network, and
+# would only fill the memory of whoever reads it.
+_MOST_HEADER = 4 << 20
+# An infinity is a broken weight here; elsewhere it may be the mask of an attention.
+_WEIGHTS = ("weight", "bias", "running_mean", "running_var")
 # These two say nothing about which of a checkpoint's networks it is.
 _ALWAYS = re.compile(r"(?:(?:module|_orig_mod)\.)+")
 
@@ -114,7 +120,27 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if len(prefixes) == 1:
         prefix = prefixes.pop()
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    _require_numbers(state, path)
     return state
+
+
+def _require_numbers(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise a WeightsError for NaN, which both formats let pass, and for infinite weights."""
+    import torch
+
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+            continue
+        wrong = tensor.isnan().any()
+        if not wrong and name.rpartition(".")[2] in _WEIGHTS:
+            wrong = tensor.isinf().any()
+        if bool(wrong):
+            raise WeightsError(
+                f"{path} holds NaN or infinity in {name}",
+                expected="finite weights",
+                where="--weights",
+                next="fetch it again, or take an earlier checkpoint: training may have diverged",
+            )
 
 
 def _has_tensors(value: Any) -> bool:
@@ -150,8 +176,10 @@ def _read(path: Path) -> Any:
 
 def _start(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(512)
+    except NotRegular as kind:
+        raise WeightsError(f"{path} is {kind}", expected="a file", where="--weights") from None
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}", where="--weights") from error
 
@@ -200,6 +228,13 @@ def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    size, length = path.stat().st_size, int.from_bytes(_start(path)[:8], "little")
+    if length > min(size, _MOST_HEADER):
+        raise WeightsError(
+            f"{path} declares {length:,} bytes of names and shapes in a file of {size:,}",
+            expected=f"at most {_MOST_HEADER >> 20} MiB, within the file",
+            next="fetch it again; a download that was cut short may look like this",
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:

@@ -1,44 +1,52 @@
-"""Whether an HDF5 file may be read at all: looks at its structure, and at no value.
+"""The one way into an HDF5 file: opened only after its bytes, or a child process, vouch for it.
 
-A feature file may come from anywhere. HDF5 follows links into other files, fills what was never
-written with zeros, and believes any size a file declares; each of these is refused here, before
-a first value is read.
+A feature file may come from anywhere, and any disk may change a bit. So first the digest at the
+file's end is compared (`trailer`); a file without one is tried in a child process (`child`). Then
+its structure is looked at (`structure`), and only then a value is read.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import CacheError
-from .atomic import size
-from .locate import SUFFIXES, locate
+from ..regular import NotRegular, open_regular, unreadable
+from ..remote.urls import is_url
+from . import child, trailer
+from .locate import SUFFIXES, is_directory, locate
 from .metadata import bound_cache
+from .structure import require_plain
 
 if TYPE_CHECKING:
     import h5py
 
-# Filters that every HDF5 library has: deflate, shuffle, fletcher32, and lzf of h5py. A plugin is
-# code that is loaded because a file asks for it.
-FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-# deflate reaches about 1,030 to 1, and nothing above can do better.
-EXPANSION = 1100
+__all__ = ["explained", "is_hdf5", "opened", "require_plain", "try_out"]
+
 MAGIC = b"\x89HDF\r\n\x1a\n"
-DEPTH = 8
+# Files that were found whole, by device, inode, size and times: a window of features is read every
+# few milliseconds, and the file was replaced in between or it was not.
+_Identity = tuple[int, int, int, int, int]
+_whole: OrderedDict[_Identity, None] = OrderedDict()
+_MOST_KNOWN = 4096
+# What h5py raises for structures that make no sense is not only OSError.
+_ODD = (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError, SystemError)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path, *, vouched: bool = False) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading, whose structure has been checked.
 
     Parameters
     ----------
     path : Path
+    vouched : bool, default False
+        The caller has compared the whole file with a digest: no trailer and no child is needed.
 
     Yields
     ------
@@ -47,32 +55,103 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Raises
     ------
     CacheError
-        If it cannot be opened, is no HDF5 file, is cut short, or holds what must not be followed.
+        If it cannot be opened, is no HDF5 file, is cut short, differs from the digest at its end,
+        makes HDF5 crash or hang, or holds what must not be followed.
     """
-    _require_hdf5(path)
-    with ExitStack() as stack:
-        try:
-            file = _open(path, stack)
-            bound_cache(file)
-            require_plain(file, path)
-        # What h5py raises for structures that make no sense is not only OSError.
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _damaged(path, error) from error
-        try:
-            yield file
-        except (OSError, RuntimeError) as error:
-            raise _damaged(path, error) from error
+    with _read_only(path) as file:
+        known = _identity(file) in _whole
+        end = None if known or vouched else _trailer_of(file, path)
+        if not known and not vouched and end is None:
+            child.require_survived(file, path)
+        with explained(path), _hdf5(file) as h5:
+            if not known:
+                require_plain(h5, file, path)
+                if end is not None:
+                    trailer.require_spans(h5, end, path)
+                _remember(file)
+            yield h5
 
 
-def _open(path: Path, stack: ExitStack) -> h5py.File:
+def try_out(path: Path) -> None:
+    """Open a file in a child process, whatever its trailer says: it may come from a stranger.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    CacheError
+        As of `opened`. Afterwards `opened` needs no trial of its own.
+    """
+    with _read_only(path) as file:
+        _trailer_of(file, path)
+        child.require_survived(file, path)
+        _remember(file)
+
+
+def _trailer_of(file: BinaryIO, path: Path) -> trailer.Trailer | None:
+    """The trailer of a file, compared with its bytes."""
+    try:
+        end = trailer.read(file, path)
+        if end is not None:
+            trailer.require_equal(file, end, path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return end
+
+
+def _identity(file: BinaryIO) -> _Identity:
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _remember(file: BinaryIO) -> None:
+    _whole[_identity(file)] = None
+    if len(_whole) > _MOST_KNOWN:
+        _whole.popitem(last=False)
+
+
+@contextmanager
+def _hdf5(file: BinaryIO) -> Iterator[h5py.File]:
+    """The HDF5 file in a binary file.
+
+    HDF5 is handed the descriptor that was checked, so no other file can have taken its place, and
+    it takes no lock: published files never change, and network disks often have none.
+    """
     import h5py
 
+    with h5py.File(file, "r") as h5:
+        bound_cache(h5)
+        yield h5
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what h5py raises inside the block into a CacheError that names the file."""
     try:
-        return stack.enter_context(h5py.File(path, "r"))
-    except OSError:
-        # A network disk without locks, or another program's lock. Published files never change in
-        # place, so none is needed; a Python file takes none, whatever HDF5_USE_FILE_LOCKING says.
-        return stack.enter_context(h5py.File(stack.enter_context(path.open("rb")), "r"))
+        yield
+    except CacheError:
+        raise
+    except (OSError, RuntimeError) as error:
+        # The system's errors have a number, those of HDF5 about what it has read have none.
+        if isinstance(error, OSError) and error.errno:
+            raise _unreadable(path, error) from error
+        raise _damaged(path, error) from error
+    except _ODD as error:
+        if not _from_h5py(error):
+            raise  # a mistake of ours, or of whoever uses the file
+        raise _damaged(path, error) from error
+
+
+def _from_h5py(error: Exception) -> bool:
+    """Whether h5py itself raised it."""
+    trace = error.__traceback__
+    module = ""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return str(module).partition(".")[0] == "h5py"
 
 
 def _damaged(path: Path, error: Exception) -> CacheError:
@@ -83,16 +162,39 @@ def _damaged(path: Path, error: Exception) -> CacheError:
     )
 
 
+def _unreadable(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"{path} cannot be read: {unreadable(error)}",
+        where=str(path),
+        next="check the disk (dmesg, SMART)" if error.errno == errno.EIO else "",
+    )
+
+
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
     """Whether a path names a feature file: by its first bytes, or by its suffix if it is not there.
 
-    ``FILE.h5::ID``, an output of a file, names it too.
+    ``FILE.h5::ID``, an output of a file, names it too; and so does a directory with a manifest.
     """
+    if is_url(os.fspath(path)):
+        from .elsewhere import is_features
+
+        return is_features(os.fspath(path))
     file, _ = locate(path)
+    if is_directory(file):
+        return True
     if not file.is_file():
         return file.suffix.lower() in SUFFIXES
     with file.open("rb") as opened:
         return opened.read(len(MAGIC)) == MAGIC
+
+
+def is_called_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file has the suffix of feature files, and is not a probe all the same."""
+    file, _ = locate(path)
+    if file.suffix.lower() not in SUFFIXES or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(9)[8:] != b"{"
 
 
 def _reason(error: Exception) -> str:
@@ -101,103 +203,38 @@ def _reason(error: Exception) -> str:
     return text[text.find("(") + 1 : text.rfind(")")] if "(" in text else text
 
 
-def _require_hdf5(path: Path) -> None:
+@contextmanager
+def _read_only(path: Path) -> Iterator[BinaryIO]:
+    """A file that begins as HDF5 does, open for reading."""
     try:
-        if path.is_dir():
-            raise CacheError(
-                f"{path} is a folder", expected="a feature file (.h5)", where=str(path)
-            )
-        with path.open("rb") as file:
-            head = file.read(16)
+        file = open_regular(path)
     except OSError as error:
-        raise CacheError(f"{path} cannot be read: {error.strerror}", where=str(path)) from error
-    if head.startswith(MAGIC):
-        return
-    if head[8:9] == b"{":
+        raise _unreadable(path, error) from error
+    except NotRegular as kind:
         raise CacheError(
+            f"{path} is {kind}", expected="a feature file (.h5)", where=str(path)
+        ) from None
+    with file:
+        try:
+            head = file.read(16)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if not head.startswith(MAGIC):
+            raise _another_kind(path, head)
+        yield file
+
+
+def _another_kind(path: Path, head: bytes) -> CacheError:
+    if head[8:9] == b"{":
+        return CacheError(
             f"{path} is a probe, not a feature file",
             expected="a feature file (.h5), made by `bottleneck extract`",
             where=str(path),
             next=f"`bottleneck info {path}`, or bp.load({str(path)!r}) in Python",
         )
-    raise CacheError(
+    return CacheError(
         f"{path} is empty" if not head else f"{path} is not an HDF5 file",
         expected="a feature file (.h5), made by `bottleneck extract`",
         where=str(path),
         next="check the name; a file that was copied only in part has to be copied again",
-    )
-
-
-def require_plain(file: h5py.File, path: Path) -> None:
-    """Raise a CacheError if anything in `file` points outside, is hidden, or cannot be as declared.
-
-    Parameters
-    ----------
-    file : h5py.File
-    path : Path
-        For the message.
-    """
-    import h5py
-
-    length = os.stat(path).st_size
-    stack: list[tuple[str, h5py.Group]] = [("", file)]
-    seen = {h5py.h5o.get_info(file.id).addr}
-    while stack:
-        prefix, group = stack.pop()
-        if prefix.count("/") > DEPTH:
-            raise _refused(path, prefix, f"is nested over {DEPTH} deep")
-        for name in group:
-            where = f"{prefix}{name}"
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise _refused(path, where, "points outside the file or at another place in it")
-            item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
-                raise _refused(path, where, "stands twice in the file")
-            seen.add(address)
-            if isinstance(item, h5py.Group):
-                stack.append((f"{where}/", item))
-            elif isinstance(item, h5py.Dataset):
-                _require_plain_dataset(item, where, path, length)
-
-
-def _require_plain_dataset(dataset: h5py.Dataset, name: str, path: Path, length: int) -> None:
-    import h5py
-
-    if dataset.is_virtual:
-        raise _refused(path, name, "is virtual: its values lie outside the file")
-    creation = dataset.id.get_create_plist()
-    if creation.get_external_count():
-        raise _refused(path, name, "points outside the file")
-    filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
-    for number in filters:
-        if number not in FILTERS:
-            raise _refused(path, name, f"needs HDF5 filter {number}", ", ".join(FILTERS.values()))
-    if dataset.shape is None:
-        raise _refused(path, name, "has no shape")
-    # Python's integers, because a declared shape can exceed what 64 bits hold.
-    declared = dataset.dtype.itemsize
-    for side in dataset.shape:
-        declared *= int(side)
-    if declared > length * EXPANSION or (not filters and declared > length):
-        raise _refused(path, name, f"declares {size(declared)} in a file of {size(length)}")
-    # HDF5 reads whatever was never written as zeros, without an error.
-    if dataset.chunks:
-        expected = int(
-            np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)])
-        )
-        missing = expected - dataset.id.get_num_chunks() if declared else 0
-    else:
-        compact = creation.get_layout() == h5py.h5d.COMPACT
-        missing = int(declared > 0 and not compact and dataset.id.get_storage_size() < declared)
-    if missing:
-        raise _refused(path, name, "was declared, but never written in full")
-
-
-def _refused(path: Path, name: str, reason: str, expected: str = "") -> CacheError:
-    return CacheError(
-        f"{path}: {name} {reason}",
-        expected=expected or "plain datasets, as in the specification (cache/README.md)",
-        where=f"{path}, {name}",
-        next="use it only if you know who made it; `bottleneck extract` makes a new one",
     )

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -98,6 +98,26 @@ def safe_text(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
+class _OwnLineEnds:
+    """Where the csv module writes to: rows that it ends with CR LF, ended with LF."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+
+    def write(self, row: str) -> None:
+        """Take a row, which is given whole."""
+        self._text.write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(text: TextIO) -> Any:
+    """A writer of CSV with LF at the end of a row, whatever is in its cells.
+
+    The csv module of Python 3.11 and 3.12 puts a cell with a carriage return into quotes only where
+    rows end with one; without them a reader takes it for the end of the row.
+    """
+    return csv.writer(_OwnLineEnds(text), lineterminator="\r\n")
+
+
 def _csv(features: Features, path: Path) -> None:
     table = columns(features)
     names = [f"f{i}" for i in range(features.features.shape[1])]
@@ -105,7 +125,7 @@ def _csv(features: Features, path: Path) -> None:
     with replace_atomically(path) as file:
         # newline="": the csv module ends lines itself, and keeps newlines inside of cells.
         text = io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv_writer(text)
         writer.writerow([safe_text(name) for name in table] + names)
         for start in range(0, len(features), WINDOW_ROWS):
             block = features.features[start : start + WINDOW_ROWS]

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import extras
 from ..errors import CacheError, InputError
-from ..paths import unescape
+from ..remote.urls import as_path, is_url, where
 from . import given
 from .array import FeatureArray
 from .display import as_html, as_line
@@ -39,7 +39,7 @@ class Features:
     header : Header
     rows : Rows
     features : ndarray or LazyRows of shape (n, d), float32
-    file : Path, optional
+    file : Path or str, optional
         Where they are stored; None if only in memory.
     layers : mapping of str to ndarray or LazyRows of shape (n, any d), float32, optional
         The recipe's further outputs by id, in its order.
@@ -56,7 +56,7 @@ class Features:
         header: Header,
         rows: Rows,
         features: Array,
-        file: Path | None = None,
+        file: Path | str | None = None,
         layers: Mapping[str, Array] | None = None,
     ) -> None:
         self.header = header
@@ -195,14 +195,14 @@ class Features:
 
     @property
     def files(self) -> np.ndarray:
-        """Where the images are, or were, on this system: absolute paths for `open`, (n,) object.
+        """Where the images are, or were: absolute paths for `open`, or URLs, (n,) object.
 
+        A member of a tar is named as if the tar were a folder.
         Without a `root` (images from memory) the `paths` are no files, and are returned as they are.
         """
         if not self.root:
             return self.paths
-        root = unescape(self.root)
-        return _texts([os.path.join(root, unescape(path)) for path in self.rows.paths])
+        return _texts([where(self.root, path) for path in self.rows.paths])
 
     @property
     def splits(self) -> np.ndarray:
@@ -272,7 +272,9 @@ class Features:
         """What `open` takes for these features: the file, and the output if one was chosen."""
         if self.file is None:
             return "features in memory"
-        stored = getattr(self.features, "stored", None)
+        # Of a file or of a directory: both say which dataset it is and whether there are others.
+        array = self.features
+        stored = getattr(array, "stored", None) or getattr(array, "shared", None)
         chosen = stored and (stored.dataset != "features" or (stored.layers and not self.layers))
         return f"{self.file}{SEPARATOR}{self.outputs[0]}" if chosen else str(self.file)
 
@@ -322,6 +324,7 @@ class Features:
         Parameters
         ----------
         path : str or path-like
+            Where it ends in a slash, a directory of shards (`cache.directory`).
 
         Returns
         -------
@@ -329,6 +332,11 @@ class Features:
             For `bottleneck_probe.open`.
         """
         order = self.rows.sorted()
+        if os.fspath(path).endswith(("/", os.sep)):
+            from .directory import save
+
+            arrays = [take_rows(array, order) for array in (self.features, *self.layers.values())]
+            return save(Path(path), self.header, self.rows.take(order), arrays)
         layers = []
         for position, array in enumerate(self.layers.values(), start=1):
             header = alone(self.header, position)
@@ -381,8 +389,9 @@ def open(path: str | os.PathLike[str]) -> Features:
     Parameters
     ----------
     path : str or path-like
-        A feature file (.h5), or ``FILE.h5::ID`` for one output of it alone: an id of
-        `Features.outputs`, or a node that only one of them has.
+        A feature file (.h5), or a directory of features (``NAME/``), or the URL of one
+        (``s3://bucket/photos/``, extra ``remote``); or ``FILE.h5::ID`` for one output of it alone: an
+        id of `Features.outputs`, or a node that only one of them has.
 
     Returns
     -------
@@ -393,7 +402,11 @@ def open(path: str | os.PathLike[str]) -> Features:
     CacheError
         If there is no such file, it is not a sound feature file, or has no such output; says which.
     """
-    file, wanted = locate(path)
+    if is_url(as_path(os.fspath(path))):
+        from .elsewhere import open_url
+
+        return open_url(os.fspath(path))
+    file, wanted = locate(as_path(os.fspath(path)))
     if not os.path.exists(file):
         raise missing(file)
     whole = opened(file)
@@ -401,7 +414,15 @@ def open(path: str | os.PathLike[str]) -> Features:
 
 
 def opened(file: Path, rows: Rows | None = None) -> Features:
-    """All outputs of a file that is there; its columns are not read where they are known as `rows`."""
+    """All outputs of a file that is there; its columns are not read where they are known as `rows`.
+
+    A directory of features (`cache.directory`) is opened too.
+    """
+    if file.is_dir():
+        from .directory import open_directory
+        from .storage import LocalStorage
+
+        return open_directory(LocalStorage(file))
     header, rows, stored = read(file, rows)
     layers = {name: FeatureArray(layer) for name, layer in stored.layers.items()}
     return Features(header, rows, FeatureArray(stored), file, layers)

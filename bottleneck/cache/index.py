@@ -131,6 +131,10 @@ def as_row(status: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 
 def index_of(features: Features) -> FileIndex | None:
     """The index of the file that features were opened from, as `read_index` has it."""
+    if hasattr(features.features, "directory"):
+        from .directory import index_of_directory
+
+        return index_of_directory(features)
     stored = getattr(features.features, "stored", None)
     return None if stored is None else read_index(stored, len(features.quarantine))
 

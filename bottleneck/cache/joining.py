@@ -5,9 +5,9 @@ Both are about the first output of each; ``FILE.h5::ID`` makes another one the f
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from ..errors import CacheError, RecipeError
 from ..recipe import differences, fingerprint
 from ..reporter import Reporter
 from ..targets import Targets, join_targets
+from ..texts import Coded, Column, Texts, concatenated, find_texts
 from .features import Features
-from .layout import Column, Header, Rows
+from .layout import Header, Rows
 from .lazy import GatheredRows
 from .outputs import SEPARATOR, alone, output_ids
+from .settling import Settled, settle
 
 
 def join(several: Sequence[Features], reporter: Reporter | None = None) -> Features:
@@ -49,7 +51,19 @@ def join(several: Sequence[Features], reporter: Reporter | None = None) -> Featu
         If one row has two labels or two splits.
     """
     first = several[0]
-    header = alone(first.header, 0)
+    require_one_recipe(several)
+    if len(several) == 1:
+        return first
+    found = settle(several)
+    header = replace(alone(first.header, 0), root=found.root, store="float32", created_by="")
+    joined = gather(several, found, with_common(several, header, reporter))
+    joined.features = np.asarray(joined.features)
+    return joined
+
+
+def require_one_recipe(several: Sequence[Features]) -> None:
+    """Raise a RecipeError or CacheError unless the first outputs of several features are of one kind."""
+    first = several[0]
     for other in several[1:]:
         if other.fingerprint != first.fingerprint:
             raise _differ(first, other)
@@ -61,35 +75,9 @@ def join(several: Sequence[Features], reporter: Reporter | None = None) -> Featu
                 where=f"{first.name} and {other.name}",
                 next="extract the images of one of the two again, under another name",
             )
-    if len(several) == 1:
-        return first
-    roots = [part.root for part in several]
-    one_root = len(set(roots)) == 1 and roots[0] != ""
-    root, prefixes = (roots[0] if one_root else "", [""] * len(roots))
-    if not one_root and _collide(several):
-        root, prefixes = _above(roots)
-    classes = sorted({name for part in several for name in part.classes}, key=str.encode)
-    chosen: dict[tuple[str, int, bytes], tuple[int, int]] = {}  # row identity -> its place
-    newest: dict[tuple[str, int], tuple[str, int, bytes]] = {}  # path and view -> row identity
-    for part_number, part in enumerate(several):
-        views = part.rows.views().tolist()
-        for row, path in enumerate(part.rows.paths):
-            key = part.keys[row].tobytes()
-            identity = (prefixes[part_number] + path, views[row], key)
-            before = newest.get(identity[:2])
-            if before is not None and before != identity:
-                del chosen[before]
-            elif before is not None:
-                _require_equal(several, chosen[before], (part_number, row))
-                if _known(part, row) <= _known(several[chosen[before][0]], chosen[before][1]):
-                    continue
-            chosen[identity] = (part_number, row)
-            newest[identity[:2]] = identity
-    header = Header(header.recipe, first.environment, first.fingerprint, root)
-    return _gather(several, chosen, classes, _with_common(several, header, reporter))
 
 
-def _with_common(several: Sequence[Features], header: Header, reporter: Reporter | None) -> Header:
+def with_common(several: Sequence[Features], header: Header, reporter: Reporter | None) -> Header:
     """The header with the further outputs that all of `several` have; a note names the others."""
     further = [
         {
@@ -111,117 +99,93 @@ def _with_common(several: Sequence[Features], header: Header, reporter: Reporter
     return replace(header, recipe={**header.recipe, "outputs": outputs})
 
 
-def _known(part: Features, row: int) -> int:
-    """How much a row says beside its feature: a label, a split, both."""
-    targets = part.rows.targets
-    known = part.y[row] >= 0 if targets is None else not np.isnan(targets.values[row]).all()
-    return int(known) + bool(part.rows.splits[row])
+def gather(several: Sequence[Features], found: Settled, header: Header) -> Features:
+    """The settled rows of several features as one; no feature is read yet.
 
-
-def _collide(several: Sequence[Features]) -> bool:
-    """Whether a path stands for two keys."""
-    keys: dict[tuple[str, int], bytes] = {}
-    for part in several:
-        views = part.rows.views().tolist()
-        for row, path in enumerate(part.rows.paths):
-            key = part.keys[row].tobytes()
-            if keys.setdefault((path, views[row]), key) != key:
-                return True
-    return False
-
-
-def _above(roots: list[str]) -> tuple[str, list[str]]:
-    """The folder above all roots, and each root relative to it with a slash behind."""
-    if all(roots) and len(set(roots)) == len(roots):
-        try:
-            above = posixpath.commonpath(roots)
-        except ValueError:  # two drives
-            above = ""
-        if above:
-            relative = [posixpath.relpath(root, above) for root in roots]
-            return above, ["" if path == "." else f"{path}/" for path in relative]
-    return "", [f"{number}/" for number in range(len(roots))]
-
-
-def _require_equal(several: Sequence[Features], a: tuple[int, int], b: tuple[int, int]) -> None:
-    """Raise a CacheError if one row has two labels or splits; one and none do not contradict."""
-    for what in ("labels", "splits"):
-        values = [getattr(several[part], what)[row] for part, row in (a, b)]
-        # No split is empty; an empty text among the labels says that none of several applies.
-        told = all(values) if what == "splits" else None not in values
-        if told and values[0] != values[1]:
-            path = several[a[0]].rows.paths[a[1]]
-            files = [str(several[part].file or f"features {part}") for part, _ in (a, b)]
-            raise CacheError(
-                f"{path} has two {what}: {values[0]!r} in {files[0]}, {values[1]!r} in {files[1]}",
-                expected="one",
-                where=" and ".join(files),
-                next="extract the older one again, which takes the new labels and computes nothing",
-            )
-
-
-def _gather(
-    several: Sequence[Features],
-    chosen: dict[tuple[str, int, bytes], tuple[int, int]],
-    classes: list[str],
-    header: Header,
-) -> Features:
-    identities = sorted(chosen, key=lambda identity: (identity[0].encode(), identity[1]))
-    places = [chosen[identity] for identity in identities]
-    index = {name: i for i, name in enumerate(classes)}
-    features = np.empty((len(places), several[0].features.shape[1]), np.float32)
-    labels = np.full(len(places), -1, np.int32)
-    for number, part in enumerate(several):
-        here = np.array([i for i, place in enumerate(places) if place[0] == number], np.intp)
-        taken = np.array([places[i][1] for i in here], np.intp)
-        features[here] = part.features[taken]
-        mapping = np.array([*(index[name] for name in part.classes), -1], np.int32)
-        labels[here] = mapping[part.y[taken]]
-    views = np.array([identity[1] for identity in identities], np.int32)
+    Parameters
+    ----------
+    several : sequence of Features
+    found : Settled
+        What `settle` made of them.
+    header : Header
+        Its further outputs are among those of each of `several`.
+    """
+    parts, origin = found.part, found.row
+    labels = np.concatenate(found.labels)
+    labels = labels[found.saying(lambda places: labels[places] >= 0)]
+    splits = Coded.of(chain.from_iterable(part.rows.splits for part in several))
+    views = np.concatenate([part.rows.views() for part in several])[found.place]
+    keys = np.concatenate([part.keys for part in several])[found.place]
     names = dict.fromkeys(name for part in several for name in part.rows.meta)
     rows = Rows(
-        paths=[identity[0] for identity in identities],
-        keys=np.frombuffer(b"".join(key for _, _, key in identities), np.uint8).reshape(-1, 32),
+        paths=found.paths,
+        keys=keys,
         labels=labels,
-        splits=[several[part].rows.splits[row] for part, row in places],
-        classes=classes,
-        meta={name: _meta(several, places, name) for name in names},
+        splits=_said(splits, found),
+        classes=found.classes,
+        meta={name: _meta(several, found, name) for name in names},
         view=views if views.any() else None,
-        quarantine=sorted({entry for part in several for entry in part.quarantine}),
-        targets=_targets(several, places),
-        phash=_hashes(several, places),
+        quarantine=_quarantine(several, found),
+        targets=_targets(several, found.place),
+        phash=_hashes(several, found.place),
     )
-    origin = np.array(places, np.intp).reshape(-1, 2)
+    features = GatheredRows([part.features for part in several], parts, origin)
     layers = {
-        name: GatheredRows([part.layers[name] for part in several], origin[:, 0], origin[:, 1])
+        name: GatheredRows([part.layers[name] for part in several], parts, origin)
         for name in output_ids(header)[1:]
     }
     return Features(header, rows, features, layers=layers)
 
 
-def _targets(several: Sequence[Features], places: list[tuple[int, int]]) -> Targets | None:
+def _quarantine(several: Sequence[Features], found: Settled) -> list[tuple[str, str]]:
+    """The inputs without a feature, each once: the reason of the last file, none where there is a row."""
+    reasons: dict[str, str] = {}
+    for prefix, part in zip(found.prefixes, several, strict=True):
+        reasons |= {prefix + path: reason for path, reason in part.quarantine}
+    listed = sorted(reasons, key=str.encode)
+    left = [
+        path for path, row in zip(listed, find_texts(listed, found.paths), strict=True) if row < 0
+    ]
+    return [(path, reasons[path]) for path in left]
+
+
+def _targets(several: Sequence[Features], place: np.ndarray) -> Targets | None:
     """The targets of the chosen rows; what a file has no column for is unknown there."""
     together = join_targets([(part.rows.targets, part.y) for part in several])
-    starts = np.cumsum([0, *(len(part) for part in several)])
-    return together and together.take(np.array([starts[p] + row for p, row in places], np.intp))
+    return together and together.take(place)
 
 
-def _hashes(several: Sequence[Features], places: list[tuple[int, int]]) -> np.ndarray | None:
+def _hashes(several: Sequence[Features], place: np.ndarray) -> np.ndarray | None:
     """The perceptual hashes of the chosen rows; None unless each of the files has them."""
     found = [part.phash for part in several]
     if any(each is None for each in found):
         return None
-    chosen = [found[part][row] for part, row in places]  # type: ignore[index]
-    return np.array(chosen, np.uint64)
+    return np.concatenate([each for each in found if each is not None])[place]
 
 
-def _meta(several: Sequence[Features], places: list[tuple[int, int]], name: str) -> Column:
+def _said(column: Coded | Texts, found: Settled) -> Coded | Texts:
+    """The values of the settled rows; where one says nothing, of another one of its key."""
+
+    def known(places: np.ndarray) -> np.ndarray:
+        return np.fromiter((bool(value) for value in column.take(places)), bool, len(places))
+
+    return column.take(found.saying(known))
+
+
+def _meta(several: Sequence[Features], found: Settled, name: str) -> Column:
     """One column over all parts: numbers if it is numbers in each that has it, else text."""
-    columns = [part.rows.meta.get(name) for part in several]
-    numeric = all(column is None or isinstance(column, np.ndarray) for column in columns)
-    missing = float("nan") if numeric else ""
-    values = [missing if (column := columns[part]) is None else column[row] for part, row in places]
-    return np.array(values, np.float64) if numeric else [str(value) for value in values]
+    columns = [(part.rows.meta.get(name), len(part)) for part in several]
+    if all(column is None or isinstance(column, np.ndarray) for column, _ in columns):
+        numbers = [np.full(n, np.nan) if column is None else column for column, n in columns]
+        values = np.concatenate(numbers).astype(np.float64, copy=False)
+        return values[found.saying(lambda places: ~np.isnan(values[places]))]
+    texts = concatenated(
+        repeat("", n)
+        if column is None
+        else map(str, column.tolist() if isinstance(column, np.ndarray) else column)
+        for column, n in columns
+    )
+    return _said(texts, found)
 
 
 def _differ(a: Features, b: Features) -> RecipeError:

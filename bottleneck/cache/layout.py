@@ -13,7 +13,7 @@ from .. import paths
 from ..errors import CacheError, InputError
 from ..recipe import fingerprint
 from ..targets import TASKS, Targets, from_classes, require_task
-from ..texts import Column, Texts, take
+from ..texts import Coded, Column, Texts, take
 
 FORMAT = "bottleneck-features"
 FORMAT_VERSION = 1
@@ -162,7 +162,8 @@ class Rows:
         if self.phash is not None and self.phash.dtype != np.uint64:
             raise CacheError(f"phash is {self.phash.dtype}", expected="uint64", where=where)
         require_labels_in_range(self.labels, len(self.classes), where)
-        unknown = sorted(set(self.splits) - set(SPLITS))
+        found = self.splits.distinct() if isinstance(self.splits, Coded) else set(self.splits)
+        unknown = sorted(found - set(SPLITS))
         if unknown:
             raise CacheError(
                 f"unknown split {unknown[0]!r}", expected="train, val, test or empty", where=where

@@ -143,10 +143,9 @@ class GatheredRows(LazyRows):
     def _read(self, picked: np.ndarray) -> np.ndarray:
         part, row = self._part[picked], self._row[picked]
         result = np.empty((len(picked), self.shape[1]), np.float32)
-        for number, array in enumerate(self._parts):
+        for number in np.unique(part).tolist():
             here = np.flatnonzero(part == number)
-            if len(here):
-                result[here] = array[row[here]]
+            result[here] = self._parts[number][row[here]]
         return result
 
 

@@ -1,4 +1,4 @@
-"""The file and the output that a user names: ``FILE.h5`` or ``FILE.h5::ID``."""
+"""The file and the output that a user names: ``FILE.h5`` or ``FILE.h5::ID``, ``NAME/`` or ``NAME/::ID``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ..errors import CacheError
 from .outputs import SEPARATOR
+
+# What makes a folder a directory of features (`cache.directory`).
+MANIFEST = "manifest.json"
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -31,7 +34,7 @@ def locate(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     candidates = [(Path(text[:i]), text[i + len(SEPARATOR) :]) for i in cuts]
     # The longest one: a file called a.h5::b may have outputs too.
     for file, wanted in reversed(candidates):
-        if os.path.isfile(file):
+        if os.path.isfile(file) or is_directory(file):
             return file, wanted
     for file, wanted in candidates:
         if file.suffix.lower() in SUFFIXES:
@@ -39,8 +42,23 @@ def locate(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return whole, None
 
 
+def is_directory(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a directory of features: whether it has a manifest."""
+    return os.path.lexists(os.path.join(path, MANIFEST))
+
+
 def missing(file: Path) -> CacheError:
     """The error for a file that is not there, with names that are near to it."""
+    parts = file.with_name(f"{file.name}.parts")
+    if file.name and parts.is_dir():
+        own = str(file) if file.suffix.lower() in SUFFIXES else f"{file}{os.sep}"
+        return CacheError(
+            f"{file} does not exist yet: a run that did not end has left {parts}",
+            expected="a feature file (.h5), or a directory of features",
+            where=str(file.parent),
+            next=f"`bottleneck verify {own}` lists what is there; `bottleneck extract IMAGES -o {own}` "
+            "goes on with it",
+        )
     try:
         there = [entry.name for entry in file.parent.iterdir() if entry.suffix in SUFFIXES]
     except OSError:

@@ -6,20 +6,25 @@ their content, so two writers without a lock lose work at worst, never rows.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import warnings
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from blake3 import blake3
 
 from ..errors import CacheError
-from .atomic import telling
+from ..regular import NotRegular, open_regular
+from . import lease, orphans
+from .media import make_folder, telling
+from .oslock import OsLock
 
-if TYPE_CHECKING:
-    import filelock
+_POLL_S = 0.1
+# On a disk without locks: so long after the signature, whoever signed at the same moment shows.
+_SETTLE_S = 0.2
+_NAME_BYTES = 255
 
 
 @contextmanager
@@ -31,10 +36,13 @@ def writing(
 ) -> Iterator[Path]:
     """Hold the hidden file ``.<name>.lock`` beside `path` inside the block.
 
+    What a killed run has left of `path`, half-written under a temporary name, is removed first.
+
     Parameters
     ----------
     path : str or path-like
-        The feature file that will be written.
+        The feature file that will be written. If it is a symbolic link, the file that it points to
+        is locked, since that is what will be replaced.
     timeout_s : float, default -1
         How long to wait for another writer, in seconds; 0 does not wait, -1 waits for ever.
     waiting : callable, optional
@@ -51,63 +59,98 @@ def writing(
         "in use by pid 12 on host h", if another writer still has it after `timeout_s`; or if the
         folder cannot be written.
     """
-    import filelock
-
-    target = Path(path)
-    file = target.with_name(f".{target.name}.lock")
-    with telling(path):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(file)
-    if not _acquired(lock, 0, path):
-        if not file.exists():  # nobody holds it: it cannot be made, and waiting would not end
+    target = Path(os.path.realpath(path))
+    file = _lock_file(target)
+    make_folder(target.parent)
+    until = time.monotonic() + timeout_s
+    told = False
+    while isinstance(hold := _attempt(file, path), str):
+        if timeout_s >= 0 and time.monotonic() >= until:
             raise CacheError(
-                f"{path} cannot be written: no lock can be made beside it",
-                where=str(file.parent),
-                next="choose a folder that you may write to with -o",
-            )
-        if timeout_s and waiting is not None:
-            waiting(f"{path} is in use by {_holder(file)}; waiting for it to end")
-        if not timeout_s or not _acquired(lock, timeout_s, path):
-            raise CacheError(
-                f"{path} is in use by {_holder(file)}",
+                f"{path} is in use by {hold}",
                 expected="one writer at a time",
                 where=str(file),
                 next="wait for it to end and run again, or write to another file with -o",
             )
+        if waiting is not None and not told:
+            waiting(f"{path} is in use by {hold}; waiting for it to end")
+            told = True
+        time.sleep(_POLL_S)
     try:
-        _sign(file)
+        orphans.remove_beside(target)
         yield file
     finally:
-        with suppress(OSError):
-            lock.release()
+        hold.release()
 
 
-def _acquired(lock: filelock.BaseFileLock, timeout_s: float, path: str | os.PathLike[str]) -> bool:
-    import filelock
-
-    # On a disk without locks filelock warns, and marks its turn by a file's existence alone.
-    with telling(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            lock.acquire(timeout=timeout_s, poll_interval=0.1)
-        except filelock.Timeout:  # an OSError too, but not of the disk
-            return False
-    return True
+def _lock_file(target: Path) -> Path:
+    name = f".{target.name}.lock"
+    if len(os.fsencode(name)) > _NAME_BYTES:
+        name = f".{blake3(os.fsencode(target.name)).hexdigest()[:32]}.lock"
+    return target.with_name(name)
 
 
-def _sign(file: Path) -> None:
-    """Write who holds the lock into it, for the other's message."""
-    signature = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-    # Not write_text, which would first cut the file that filelock has open; and Windows allows no
-    # second handle on a locked region at all.
-    with suppress(OSError), file.open("r+", encoding="utf-8") as handle:
-        handle.write(signature)
-        handle.truncate()
+@dataclass
+class _Hold:
+    file: Path
+    system: OsLock
+    own: lease.Lease
+    heartbeat: lease.Heartbeat | None
+
+    def release(self) -> None:
+        """Take the signature out, then the lock off: who comes next finds no owner."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+        found = lease.read(self.file)
+        if found is None or found.token == self.own.token:
+            lease.sign(self.file, None)
+        self.system.release()
 
 
-def _holder(file: Path) -> str:
+def _attempt(file: Path, path: str | os.PathLike[str]) -> _Hold | str:
+    """The lock; or who has it."""
+    _require_lockable(file)
+    with telling(path, "open"):
+        system = OsLock(file)
     try:
-        told = json.loads(file.read_text("utf-8"))
-        return f"pid {int(told['pid'])} on host {str(told['host'])!r}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another run"
+        found = lease.read(file)
+        if system.state == "busy":
+            return str(found or "another run")
+        locked = system.state == "held"
+        if found and not lease.is_over(found, file, proved=system.proves, locked=locked):
+            system.release()
+            return _of_another_machine(found, file)
+        own = lease.mine()
+        lease.sign(file, own)
+        if not locked:
+            time.sleep(_SETTLE_S)
+            found = lease.read(file)
+            if found is not None and found.token != own.token:
+                return str(found)
+        beating = None if system.proves else lease.Heartbeat(file)
+        return _Hold(file, system, own, beating)
+    except BaseException:
+        system.release()
+        raise
+
+
+def _require_lockable(file: Path) -> None:
+    """Raise a CacheError where something else has the lock's name: to read a pipe would not end."""
+    try:
+        with suppress(OSError):  # none yet; or not to be read, which the lock itself will say
+            open_regular(file).close()
+    except NotRegular as kind:
+        raise CacheError(
+            f"{file} is {kind}, where the lock of the output has to be",
+            expected="nothing of that name, or the empty file of an earlier run",
+            where=str(file),
+            next="remove it, or write to another file with -o",
+        ) from None
+
+
+def _of_another_machine(found: lease.Lease, file: Path) -> str:
+    minutes = int(lease.age_s(file) // 60)
+    return (
+        f"{found} (last sign of life {minutes} min ago; after "
+        f"{lease.STALE_AFTER_S / 60:.0f} min it counts as gone. If it is gone, remove {file})"
+    )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CacheError
+from ..memory import physical_memory
 from .checks import opened
+from .checksums import FEATURE_ROWS
 from .columns import is_text, read_rows, require_columns, wrong_type
 from .layout import ATTRIBUTES, FORMAT, FORMAT_VERSION, STORES, Header, Rows, require_equal_counts
 from .outputs import dataset_of, id_of, output_id, output_ids, require_fingerprint, require_outputs
@@ -123,6 +125,13 @@ def _stored(h5: h5py.File, dataset: str, sums: dict[str, np.ndarray], path: Path
             raise CacheError(
                 f"{path}: {len(digests)} checksums for {n} rows", where=f"{path}, {dataset}"
             )
+    # A block is read whole for one row of it, and so is a row.
+    if min(block_rows if digests is not None else 1, n) * d * 4 > physical_memory() // 2:
+        raise CacheError(
+            f"{path}: one block of {dataset} is larger than half of this machine's memory",
+            expected=f"blocks of {FEATURE_ROWS} rows",
+            where=f"{path}, {dataset}",
+        )
     return Stored(path.absolute(), (n, d), digests, block_rows, identity_of(h5, path), dataset)
 
 
@@ -192,13 +201,23 @@ def _require_format(h5: h5py.File, path: Path) -> None:
             next="bring features of your own with bp.Features.from_arrays(X, labels, ids)",
         )
     version = h5.attrs.get("format_version")
-    if not isinstance(version, int | np.integer) or version != FORMAT_VERSION:
-        made = "no format version" if version is None else f"format version {version}"
+    if isinstance(version, int | np.integer) and version == FORMAT_VERSION:
+        return
+    if isinstance(version, int | np.integer) and version > FORMAT_VERSION:
         raise CacheError(
-            f"{path} was made by {made}, this reads {FORMAT_VERSION}",
+            f"{path} was made by format version {version}, this reads {FORMAT_VERSION}",
             where=str(path),
             next="pip install --upgrade bottleneck-probe",
         )
+    said = version.item() if isinstance(version, np.generic) else version
+    found = "it does not say which" if version is None else f"it says {said!r}"
+    raise CacheError(
+        f"{path} is of no known format version: {found}",
+        expected=f"the root attribute format_version = {FORMAT_VERSION}, an integer",
+        where=str(path),
+        next="restore the file from a backup, or extract again; of a file that you wrote yourself, "
+        "set the attribute",
+    )
 
 
 def _header(h5: h5py.File, sums: dict[str, np.ndarray], path: Path) -> Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,12 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from blake3 import blake3
 
 from ..errors import CacheError
+from ..regular import NotRegular, open_regular
 from .atomic import telling
 from .checks import opened
 from .keys import KEY_BYTES, KeyIndex, as_keys
@@ -23,6 +25,7 @@ FORMAT = "bottleneck-shard"
 FORMAT_VERSION = 1
 NAME_DIGITS = 32
 _PIECE_BYTES = 256 << 10
+_ROWS = 4096  # looked through at a time
 
 
 class Readable(Protocol):
@@ -59,7 +62,7 @@ class Shard:
         if not len(wanted):
             return np.empty((0, self.shape[1]), np.float32)
         low, high = int(wanted.min()), int(wanted.max()) + 1
-        with opened(self.path) as h5:
+        with opened(self.path, vouched=True) as h5:
             return h5["features"][low:high][wanted - low]
 
 
@@ -177,13 +180,17 @@ def _load(
     notes: list[str] = []
     foreign: dict[str, int] = {}
     for path in sorted(Path(parts_dir).glob("*.h5")):
-        reason = _torn(path)
+        reason = why_torn(path)
         if reason:
             notes.append(_set_aside(path, reason))
             continue
         try:
-            shard, keys, made_by = _open(path)
+            shard, keys, made_by = open_shard(path)
+            if made_by in found:
+                _require_numbers(shard)
         except CacheError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+                raise  # the disk's fault, not the shard's, whose content its name vouches for
             notes.append(_set_aside(path, error.what))
             continue
         if made_by in found:
@@ -240,11 +247,11 @@ def discard_all(parts_dir: str | Path, fingerprints: Collection[str]) -> None:
         Of all outputs that were published.
     """
     folder = Path(parts_dir)
-    with telling(folder):
+    with telling(folder, "unlink"):
         left = 0
-        for path in folder.glob("*.h5"):
+        for path in list(folder.glob("*.h5")):
             try:
-                useless = _open(path)[2] in fingerprints
+                useless = open_shard(path)[2] in fingerprints
             except CacheError:
                 useless = True
             if useless:
@@ -269,22 +276,36 @@ def digest_of(file: Readable) -> bytes:
     return whole.digest()
 
 
-def _torn(path: Path) -> str:
-    """Why the content of a shard is not what its name says; empty if it is."""
+def why_torn(path: Path) -> str:
+    """Why the content of a shard is not what its name says; empty if it is.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be read: its content may be whole, and stays where it is.
+    """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not file.seek(0, os.SEEK_END):
                 return "it is empty"
             file.seek(0)
-            found = digest_of(file).hex()
+            found = digest_of(cast(Readable, file)).hex()
+    except NotRegular as kind:
+        return f"it is {kind}"
     except OSError as error:
-        return f"it cannot be read ({error.strerror})"
+        name = errno.errorcode.get(error.errno or 0, "error")
+        raise CacheError(
+            f"{path} could not be read: {error.strerror or error} ({name} in read)",
+            expected="finished features of a run that did not end",
+            where=str(path),
+            next="check the disk and run again; without this file its images are computed again",
+        ) from error
     return "" if found[:NAME_DIGITS] == path.stem else "its content is not what its name says"
 
 
-def _open(path: Path) -> tuple[Shard, np.ndarray, str]:
+def open_shard(path: Path) -> tuple[Shard, np.ndarray, str]:
     """A shard, the keys of its rows (m, 32) uint8, and its fingerprint; a CacheError if it is none."""
-    with opened(path) as h5:
+    with opened(path, vouched=True) as h5:  # its name is its digest
         if h5.attrs.get("format") != FORMAT or h5.attrs.get("format_version") != FORMAT_VERSION:
             raise CacheError("it is not a shard that this version reads", where=str(path))
         try:
@@ -301,6 +322,17 @@ def _open(path: Path) -> tuple[Shard, np.ndarray, str]:
         if hashes is not None and (hashes.shape != (m,) or hashes.dtype != np.uint64):
             raise CacheError(f"its phash is {hashes.shape} {hashes.dtype}", where=str(path))
     return Shard(path, (m, d), recipe, environment, hashes), keys, made_by
+
+
+def _require_numbers(shard: Shard) -> None:
+    """Raise a CacheError if a shard holds NaN, as those of earlier versions may.
+
+    No file is published with one, so it would be in the way of every later run.
+    """
+    with opened(shard.path, vouched=True) as h5:
+        for start in range(0, shard.shape[0], _ROWS):
+            if not np.isfinite(h5["features"][start : start + _ROWS]).all():
+                raise CacheError("it holds NaN or infinity", where=str(shard.path))
 
 
 def _set_aside(path: Path, reason: str) -> str:

@@ -8,19 +8,20 @@ a name either has that content or is set aside. `Shards` writes them, `sealed` f
 from __future__ import annotations
 
 import io
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 
 from ..errors import CacheError
 from ..recipe import canonical_json
-from .atomic import Descriptor, replace_atomically, sync
+from .atomic import replace_atomically, telling
 from .sealed import (
     FORMAT,
     FORMAT_VERSION,
+    NAME_DIGITS,
     Shard,
     digest_of,
     discard,
@@ -125,11 +126,11 @@ class Shards:
             return None
         data = self._build()
         path = self.parts_dir / f"{name_of(data)}.h5"
-        with replace_atomically(path) as file:
+        # Before the rename: what the disk gives back has to be what was meant.
+        with replace_atomically(
+            path, needs=len(data), check=lambda written: _require_content(written, path)
+        ) as file:
             file.write(data)
-            # Before the rename: what the disk gives back has to be what was meant.
-            sync(file.fileno())
-            _require_content(file, data, path)
         self._keys, self._features, self._hashes = bytearray(), bytearray(), bytearray()
         return path
 
@@ -155,9 +156,13 @@ class Shards:
         return memory.getbuffer()
 
 
-def _require_content(file: Descriptor, data: memoryview, path: Path) -> None:
-    file.seek(0)
-    if digest_of(file) != blake3(data).digest():
+def _require_content(written: Path, path: Path) -> None:
+    """Read a new shard once more, opened anew; its name says what its content has to be."""
+    with telling(path, "read"), written.open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):  # else the answer comes from memory, not from the disk
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        found = digest_of(file).hex()
+    if found[:NAME_DIGITS] != path.stem:
         raise CacheError(
             f"{path} reads back other bytes than were written",
             where=str(path),

@@ -13,13 +13,36 @@ from . import checksums
 if TYPE_CHECKING:
     import h5py
 
+# What `created_by` begins with in files that this program has written: they all have checksums.
+PROGRAM = "bottleneck-probe "
+
 
 def checked_sums(h5: h5py.File, path: Path) -> dict[str, np.ndarray]:
-    """The digests by dataset name; empty if the file has none, a CacheError if they are damaged."""
+    """The digests by dataset name, of a file that has any.
+
+    Parameters
+    ----------
+    h5 : h5py.File
+    path : Path
+        For the message.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (m, 32), uint8
+        Empty for a file that somebody has made without checksums.
+
+    Raises
+    ------
+    CacheError
+        If they are damaged, if a dataset that has one is gone, or if the file was written by this
+        program, which always writes them, and has none.
+    """
     import h5py
 
     group = h5.get("checksums")
     if not isinstance(group, h5py.Group):
+        if _is_ours(h5):
+            raise _broken(path, "its checksums are gone")
         return {}
     found: dict[str, np.ndarray] = {}
 
@@ -39,12 +62,36 @@ def checked_sums(h5: h5py.File, path: Path) -> dict[str, np.ndarray]:
         group.attrs.get("content") != checksums.content(found)
         or group.attrs.get("content_without_stat", without_stat) != without_stat
     ):
-        raise CacheError(
-            f"{path} is damaged: its checksums contradict each other",
-            where=f"{path}, checksums",
-            next="restore the file from a backup, or extract again under another name",
-        )
+        raise _broken(path, "its checksums contradict each other")
+    _require_matching(h5, found, path)
     return found
+
+
+def _is_ours(h5: h5py.File) -> bool:
+    """Whether this program says that it has written the file."""
+    created_by = h5.attrs.get("created_by")
+    return isinstance(created_by, str) and created_by.startswith(PROGRAM)
+
+
+def _require_matching(h5: h5py.File, found: dict[str, np.ndarray], path: Path) -> None:
+    """Raise a CacheError if what a digest is of is not there.
+
+    A link whose name was damaged is a dataset that nobody knows, and would be ignored as such; of
+    layers the recipe says which there are. What somebody has added has no digest, and may stay.
+    """
+    import h5py
+
+    for name in sorted(found.keys() - {"attributes", "task"}):
+        if not name.startswith("layers/") and not isinstance(h5.get(name), h5py.Dataset):
+            raise _broken(path, f"it has a checksum of {name}, and no {name}")
+
+
+def _broken(path: Path, reason: str) -> CacheError:
+    return CacheError(
+        f"{path} is damaged: {reason}",
+        where=f"{path}, checksums",
+        next="restore the file from a backup, or extract again under another name",
+    )
 
 
 def verify(

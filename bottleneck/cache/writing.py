@@ -13,7 +13,7 @@ from .._version import __version__
 from ..errors import CacheError
 from ..recipe import canonical_json
 from ..texts import Texts
-from . import checksums
+from . import checksums, trailer
 from .atomic import replace_atomically
 from .blocks import Blocks
 from .layout import (
@@ -86,23 +86,29 @@ def write(
 
     import h5py
 
-    with replace_atomically(path) as file, h5py.File(file, "w") as h5:
-        bound_cache(h5)
-        sums = _Sums(h5)
-        _write_attributes(h5, header, sums)
-        _write_features(h5, features, sums)
-        _write_rows(h5, rows, sums, where)
-        if index is not None:
-            _write_index(h5, index, sums)
-        for layer in layers:
-            name = dataset_of(output_id(layer.output))
-            values = Blocks(layer.blocks, len(rows), STORES[header.store], name, where)
-            dataset = _write_features(h5, values, sums)
-            for told in ("node", "pooling"):
-                text = encode_text([layer.output[told]], f"{name}, {told}")[0]
-                dataset.attrs[told] = text.decode()
-            dataset.attrs["fingerprint"] = layer.fingerprint
-        sums.write()
+    with replace_atomically(path) as file:
+        with h5py.File(file, "w") as h5:
+            bound_cache(h5)
+            sums = _Sums(h5)
+            _write_attributes(h5, header, sums)
+            _write_features(h5, features, sums)
+            _write_rows(h5, rows, sums, where)
+            if index is not None:
+                _write_index(h5, index, sums)
+            for layer in layers:
+                _write_layer(h5, layer, len(rows), header.store, sums, where)
+            sums.write()
+            raw = trailer.raw_spans(h5)
+        trailer.append(file, raw)
+
+
+def _write_layer(h5: h5py.File, layer: Layer, n: int, store: str, sums: _Sums, where: str) -> None:
+    name = dataset_of(output_id(layer.output))
+    dataset = _write_features(h5, Blocks(layer.blocks, n, STORES[store], name, where), sums)
+    for told in ("node", "pooling"):
+        text = encode_text([layer.output[told]], f"{name}, {told}")[0]
+        dataset.attrs[told] = text.decode()
+    dataset.attrs["fingerprint"] = layer.fingerprint
 
 
 def _write_features(h5: h5py.File, blocks: Blocks, sums: _Sums) -> h5py.Dataset:

@@ -11,6 +11,7 @@ import click
 from .options import (
     bad_options,
     label_options,
+    limit_options,
     output_options,
     preset_option,
     recipe_options,
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
     from ..report.terminal import TerminalReporter
 
 
+def _one_part(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> str | None:
+    """The only value: of two, click alone would silently take the last."""
+    if len(value) > 1:
+        raise click.BadParameter(f"given {len(value)} times; a run computes one part")
+    return value[0] if value else None
+
+
 @click.command()
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
-    metavar="FILE.h5",
-    help="The feature file; with several backbones a folder.",
+    metavar="FILE.h5|DIR/",
+    help="The feature file; DIR/: a directory of shards, for large outputs. With several backbones a "
+    "folder for a file each.",
 )
 @recipe_options
 @preset_option
@@ -44,8 +55,16 @@ if TYPE_CHECKING:
     help="How features are kept.  [default: the file's own, else float32]",
 )
 @click.option("--add", is_flag=True, help="Keep rows whose image is not among IMAGES.")
+@click.option(
+    "--part",
+    metavar="K/N",
+    multiple=True,
+    callback=_one_part,
+    help="Only this share of IMAGES, by a hash of their paths: one machine of N.",
+)
 @click.option("--force", is_flag=True, help="Replace a file of another recipe or folder.")
 @bad_options
+@limit_options
 @click.option(
     "--retry", is_flag=True, help="Try images in the quarantine again, though they are unchanged."
 )
@@ -66,15 +85,18 @@ def extract(images: tuple[str, ...], **options: Any) -> None:
     """Compute features of IMAGES with a frozen network, once, and keep them in a file.
 
     IMAGES: a folder (class = first folder below train, val or test, if there are such), a table (.csv, .tsv,
-    .parquet), one image, several of these, a glob, or - for a list on stdin.
+    .parquet), a tar or several ('shards/{000..099}.tar', labels from .cls and .json), one image, several of
+    these, a glob, or - for a list on stdin; also as URLs (s3://, gs://, https://: extra remote).
 
     \b
     Examples:
       bottleneck extract photos/
       bottleneck extract labels.csv --root scans/ --path-column id -o scans.h5
+      bottleneck extract 's3://bucket/shards/{000..099}.tar' -o s3://bucket/features/
       bottleneck extract photos/ --backbone resnet50 --weights resnet50.pth
       bottleneck extract photos/ --layer penultimate --layer 'blocks.*'
       bottleneck extract photos/ --backbone dinov2_vits14 --preset dinov2
+      bottleneck extract photos/ -o cache/photos/ --part 3/16
       bottleneck extract photos/ --dry-run --framing pad --preview seen.png
     """
     answer("extract", lambda reporter: _work(images, options, reporter), options)
@@ -85,6 +107,7 @@ def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalRe
     from ..extraction.dry import dry_run
     from ..report.tables import show_extraction, show_plan
 
+    _require_lasting(options["output"])
     stated = {name: options[name] for name in STATED}
     several = len(options["backbone"]) > 1
     if not several:
@@ -98,7 +121,9 @@ def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalRe
     if options["dry_run"]:
         plans = dry_run(found, output=options["output"], reporter=reporter, **stated)
         return Reply(
-            _data([plan.to_json() for plan in plans], several), lambda: _each(show_plan, plans)
+            _data([plan.to_json() for plan in plans], several),
+            lambda: _each(show_plan, plans),
+            QUARANTINED if found.broken else DONE,
         )
     results = run_all(found, output=options["output"], reporter=reporter, **stated)
     return Reply(
@@ -106,6 +131,20 @@ def _work(images: tuple[str, ...], options: dict[str, Any], reporter: TerminalRe
         lambda: _each(partial(show_extraction, verbose=options["verbose"]), results),
         max(exit_code(result, options) for result in results),
     )
+
+
+def _require_lasting(output: str | None) -> None:
+    """Raise an InputError for an output that is gone when the command ends."""
+    from ..errors import InputError
+    from ..remote.urls import protocol_of
+
+    if output is not None and protocol_of(output) == "memory":
+        raise InputError(
+            f"{output} is in the memory of this command, and gone when it ends",
+            expected="a file, a directory, or a bucket (s3://, gs://, az://)",
+            where="-o",
+            next="bp.extract keeps features in memory within a Python program",
+        )
 
 
 def _data(replies: list[dict[str, Any]], several: bool) -> dict[str, Any]:
@@ -141,12 +180,16 @@ STATED = (
     "workers",
     "store",
     "add",
+    "part",
     "force",
     "strict",
     "allow_bad",
     "allow_bad_rate",
     "retry",
     "rehash",
+    "max_pixels",
+    "max_bytes",
+    "decode_timeout",
     "preview",
 )
 
@@ -156,7 +199,9 @@ def _take(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def exit_code(result: Extraction, options: dict[str, Any]) -> int:
-    """0; or 3 where inputs were quarantined, unless a rate was allowed and kept."""
+    """0; or 3 where inputs were quarantined, unless a rate was allowed and kept, or a tar is cut."""
+    if result.broken:
+        return QUARANTINED
     if result.quarantined and (options["allow_bad"] or options["allow_bad_rate"] is None):
         return QUARANTINED
     return DONE

@@ -132,8 +132,15 @@ def _work(files: tuple[str, ...], options: dict[str, Any], reporter: TerminalRep
 def default_output(file: str, head: str) -> Path:
     """``<FILE stem>-<head>.probe`` beside the feature file, the layer in it where one is chosen."""
     from ..cache.locate import locate
+    from ..remote.urls import is_url, name_of
 
-    path, layer = locate(file)
+    if is_url(file):  # beside nothing of this computer: into the current folder
+        from ..cache.elsewhere import split_output
+
+        place, layer = split_output(file)
+        path = Path(name_of(place).rstrip("/").rpartition("/")[2])
+    else:
+        path, layer = locate(file)
     # A colon ends a drive's name on Windows, and a node of ONNX may hold slashes.
     chosen = (
         "" if layer is None else "-" + "".join(c if c not in '\\/:*?"<>|' else "-" for c in layer)

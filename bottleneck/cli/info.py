@@ -39,13 +39,18 @@ def info(file: str, **options: Any) -> None:
 
 
 def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Reply:
-    from ..cache.checks import is_hdf5
+    from ..cache.checks import is_called_hdf5, is_hdf5, try_out
     from ..cache.features import open as open_features
+    from ..cache.locate import locate, missing
     from ..errors import InputError
     from ..probe import load
+    from ..remote.urls import as_path
     from ..report.tables import describe_features, describe_probe, show_features, show_probe
 
+    file = as_path(file)
     if is_hdf5(file):
+        if (named := locate(file)[0]).is_file():
+            try_out(named)  # one looks at a file because one does not know it yet
         features = open_features(file)
         data = describe_features(features)
         if options["to_format"]:
@@ -62,12 +67,16 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
             data,
             lambda: show_features(features, data, verbose=options["verbose"]),
         )
+    if not Path(file).exists() and Path(f"{Path(file)}.parts").is_dir():
+        raise missing(Path(file))  # a first run with a directory as its output that did not end
     if Path(file).is_dir():
         raise InputError(
             f"{file} is a folder",
             expected="a feature file or a probe",
             next=f"`bottleneck extract {file} --dry-run` tells what is in it",
         )
+    if is_called_hdf5(file):
+        open_features(file)  # says what is wrong with it
     if options["to_format"]:
         raise InputError(f"{file} is no feature file", where="--to", expected="a file of features")
     probe = load(file)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from .._version import __version__
+from ..printable import printable
 from .bench import bench
 from .cache import cache
 from .compare import compare
@@ -20,7 +23,9 @@ from .fit import fit
 from .info import backbones, info
 from .layers import layers
 from .predict import predict, score
+from .reply import INTERRUPTED, listen_for_signals
 from .suspects import suspects
+from .verify import verify
 
 
 class _InOrder(click.Group):
@@ -29,6 +34,38 @@ class _InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names as they were added."""
         return list(self.commands)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the command line; a wrong one is told in one line, whatever it holds."""
+        with _printable(), _interruptible():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read the command's own part of the line, and run it."""
+        with _printable(), _interruptible():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A Ctrl-C before a command has begun; click would call it an error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """A shell that expands ``*`` puts file names into what a usage error repeats."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # its message is the help, whose lines are ours
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)  # click declares it final
+        raise
 
 
 @click.group(
@@ -61,6 +98,7 @@ for _command in (
     curve,
     suspects,
     info,
+    verify,
     backbones,
     layers,
     cache,
@@ -72,6 +110,7 @@ for _command in (
 
 def main() -> None:
     """Entry point of the command and of ``python -m bottleneck_probe``."""
+    listen_for_signals()
     try:
         bottleneck(prog_name="bottleneck")
     except SystemExit as leaving:

@@ -64,6 +64,35 @@ class Count(click.ParamType):
         return number
 
 
+class Amount(click.ParamType):
+    """A whole number above 0, perhaps with K, M or G behind it: ``200M``.
+
+    Parameters
+    ----------
+    kilo : int
+        What K stands for, 1000 or 1024; M is its square, G its cube.
+    """
+
+    name = "N[K|M|G]"
+
+    def __init__(self, kilo: int) -> None:
+        self._kilo = kilo
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number, or a usage error."""
+        if isinstance(value, int):
+            return value
+        text = value.strip().upper()
+        power = "KMG".find(text[-1:]) + 1 if text else 0
+        try:
+            number = float(text[:-1] if power else text) * self._kilo**power
+        except ValueError:
+            number = 0.0
+        if not 1 <= number < 2**63:
+            self.fail(f"{value!r} is no number above 0, such as 200M", param, ctx)
+        return int(number)
+
+
 def _stack(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -192,6 +221,25 @@ bad_options = _stack(
         type=click.FloatRange(0, 1),
         metavar="R",
         help="Up to this share is in order (exit 0), above it an error (exit 1).",
+    ),
+)
+
+limit_options = _stack(
+    click.option(
+        "--max-pixels",
+        type=Amount(1000),
+        help="Quarantine images with more pixels.  [default: 100M]",
+    ),
+    click.option(
+        "--max-bytes",
+        type=Amount(1024),
+        help="Quarantine files with more bytes.  [default: 2G]",
+    ),
+    click.option(
+        "--decode-timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Quarantine images that take a processor longer.  [default: 10]",
     ),
 )
 

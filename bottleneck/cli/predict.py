@@ -10,6 +10,7 @@ import click
 from .options import (
     features_option,
     label_options,
+    limit_options,
     output_options,
     run_options,
     table_options,
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from ..prediction import Predictions
     from ..report.terminal import TerminalReporter
 
-_RUN = ("weights", "engine", "device", "batch_size", "workers")
+_RUN = (
+    "weights",
+    "engine",
+    "device",
+    "batch_size",
+    "workers",
+    "max_pixels",
+    "max_bytes",
+    "decode_timeout",
+)
 
 
 @click.command()
@@ -40,6 +50,7 @@ _RUN = ("weights", "engine", "device", "batch_size", "workers")
 @features_option
 @weights_option
 @run_options
+@limit_options
 @table_options
 @output_options
 def predict(probe: str, images: tuple[str, ...], **options: Any) -> None:
@@ -118,6 +129,7 @@ def _show(predictions: Predictions, output: str | None, reporter: TerminalReport
 @features_option
 @weights_option
 @run_options
+@limit_options
 @table_options
 @label_options
 @output_options

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import interrupts
 from ..errors import BottleneckError
 
 if TYPE_CHECKING:
@@ -57,11 +58,13 @@ def answer(
     from ..report.terminal import TerminalReporter
 
     as_json = options["as_json"]
-    _listen_for_signals()
-    reporter = TerminalReporter(quiet=options["quiet"] or as_json)
     try:
-        reply = work(reporter)
-        _ignore_signals()
+        try:
+            listen_for_signals()
+            reply = work(TerminalReporter(quiet=options["quiet"] or as_json))
+        finally:
+            # First of all, also after an error: a Ctrl-C right here is still one of those below.
+            _ignore_signals()
     except BottleneckError as error:
         reply = _failed(error, getattr(error, "counts", {}), ERROR)
     except (OSError, MemoryError, UnicodeError) as error:
@@ -73,7 +76,7 @@ def answer(
     except KeyboardInterrupt as interrupt:
         said = BottleneckError(str(interrupt) or "interrupted")
         reply = _failed(said, getattr(interrupt, "counts", {}), INTERRUPTED)
-    _ignore_signals()
+    _ignore_signals()  # whatever came in between
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks must not end a command that has done its work.
@@ -101,22 +104,26 @@ def _null(value: Any) -> Any:
 
 
 def _failed(error: BottleneckError, counts: dict[str, int], exit_code: int) -> Reply:
-    from ..report.terminal import printable
+    from ..printable import Lines, printable
 
     head = click.style("error: " if exit_code == ERROR else "", fg="red", bold=True)
     return Reply(
         {"error": error.to_dict(), **counts},
-        lambda: click.echo(head + printable(str(error)), err=True),
+        lambda: click.echo(head + printable(Lines(error)), err=True),
         exit_code,
     )
 
 
-def _listen_for_signals() -> None:
+def listen_for_signals() -> None:
     """The first Ctrl-C or SIGTERM ends the work in order, the second at once."""
 
     def stop(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        interrupts.note()
         raise KeyboardInterrupt
+
+    interrupts.forget()
+    interrupts.print_none()
 
     try:
         for name in ("SIGINT", "SIGTERM"):

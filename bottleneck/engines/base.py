@@ -15,6 +15,26 @@ class OutOfMemoryError(EngineError):
     """A batch did not fit into the device's memory; a smaller one may."""
 
 
+class NotFiniteError(EngineError):
+    """A network gave NaN or infinity.
+
+    Attributes
+    ----------
+    features : list of ndarray of shape (m, d), float32
+        As `Engine.run` would have returned them.
+    rows : ndarray of shape (m,), bool
+        The images it is about.
+    """
+
+    def __init__(self, engine: Engine, features: list[np.ndarray], rows: np.ndarray) -> None:
+        super().__init__(
+            "the network returned NaN or infinity for an image of ordinary pixels",
+            where=f"engine {engine.name}",
+            next="check the weights; --engine eager tells whether the engine is at fault",
+        )
+        self.features, self.rows = features, rows
+
+
 # What libraries say when memory runs out; most have no exception of their own for it.
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, in torch's and ONNX Runtime's messages
@@ -117,6 +137,8 @@ class Engine(ABC):
         ------
         OutOfMemoryError
             If the batch does not fit into the device's memory.
+        NotFiniteError
+            If a feature of any image is NaN or infinite.
         EngineError
             If the images have another shape or type, or the network returns something else.
         """
@@ -147,9 +169,6 @@ class Engine(ABC):
             )
         features = [each[:m].astype(np.float32, copy=False) for each in outputs]
         if not all(np.isfinite(each).all() for each in features):
-            raise EngineError(
-                "the network returned NaN or infinity for an image of ordinary pixels",
-                where=f"engine {self.name}",
-                next="check the weights; --engine eager tells whether the engine is at fault",
-            )
+            finite = [np.isfinite(each).reshape(m, -1).all(axis=1) for each in features]
+            raise NotFiniteError(self, features, ~np.all(finite, axis=0))
         return features

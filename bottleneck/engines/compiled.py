@@ -205,7 +205,7 @@ def _note_path(identity: dict[str, Any]) -> Path:
 def _find(identity: dict[str, Any]) -> Path | None:
     """What was compiled before, if it is there and whole."""
     try:
-        note = json.loads(_note_path(identity).read_text("utf-8"))
+        note = json.loads(usercache.read(_note_path(identity)))
         path = usercache.folder("compiled") / f"{note['sha256']}.pt2"
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -57,7 +57,7 @@ def find(backbone: Backbone) -> Path | None:
         ``networks/<sha256 of the file>.onnx`` in the user's cache; the hash is checked here.
     """
     try:
-        note = json.loads(_note_path(backbone).read_text("utf-8"))
+        note = json.loads(usercache.read(_note_path(backbone)))
         path = usercache.folder("networks") / f"{note['onnx_sha256']}.onnx"
         status = path.stat()
         digest = _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)

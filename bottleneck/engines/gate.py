@@ -58,7 +58,7 @@ class Verdict:
 def find(backbone: Backbone, choice: select.Choice) -> Verdict | None:
     """The verdict on `backbone`'s precision with this engine here, if it was measured before."""
     try:
-        note = json.loads(_path(backbone, choice).read_text("utf-8"))["verdict"]
+        note = json.loads(usercache.read(_path(backbone, choice)))["verdict"]
         median, minimum, images = (note[name] for name in ("median", "minimum", "images"))
     except (OSError, ValueError, KeyError, TypeError, CacheError):
         return None

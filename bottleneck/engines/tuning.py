@@ -35,7 +35,7 @@ _HEAVY = 0.2
 def find(backbone: Backbone, choice: Choice) -> int | None:
     """The size measured before for this network, engine and device; None if there is none."""
     try:
-        note = json.loads(_path(backbone, choice).read_text("utf-8"))
+        note = json.loads(usercache.read(_path(backbone, choice)))
         size = note["batch_size"]
     except (OSError, ValueError, KeyError, TypeError, CacheError):
         return None

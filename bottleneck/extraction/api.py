@@ -15,10 +15,15 @@ from ..backbones import registry
 from ..backbones.base import Backbone
 from ..cache.features import open as open_features
 from ..cache.index import index_of
+from ..cache.locate import is_directory
+from ..cache.storage import LocalStorage
 from ..errors import BottleneckError, InputError
 from ..images.find import find
+from ..images.framing import parse_framing
 from ..images.sample import ImageSet, Sample
 from ..paths import escape
+from ..remote.door import require_writable
+from ..remote.urls import as_path, is_url, name_of, shown
 from ..report.terminal import TerminalReporter
 from ..reporter import Reporter, Silent
 from . import job
@@ -27,6 +32,7 @@ from .options import RecipeOptions, RunOptions, split_backbones
 from .remember import Known
 from .result import Extraction
 from .settle import settle_backbone, settle_outputs, settle_precision
+from .target import require_room_for_parts
 
 
 def extract(
@@ -68,8 +74,8 @@ def extract(
         What decides a feature: ``backbone`` (a name, an ONNX file, a `torch.nn.Module`, or a list of
         these), ``weights, layer, pooling, framing, range, decode, resize, crop, interpolation,
         mean, std, precision``; ``preset`` sets of these what a published protocol asks for. Where it
-        runs: ``engine, device, batch_size, workers``. What is kept: ``store, add, force, strict,
-        allow_bad, allow_bad_rate``. What is looked at again: ``retry, rehash``. See `RecipeOptions`
+        runs: ``engine, device, batch_size, workers``. What is kept: ``store, add, part, force,
+        strict, allow_bad, allow_bad_rate``. What is looked at again: ``retry, rehash``. See `RecipeOptions`
         and `RunOptions`.
 
     Returns
@@ -225,9 +231,12 @@ def previous(
     name = escape(os.path.basename(os.path.abspath(several[0])))
     # Whatever is wrong with the options or the file is told by the run itself.
     with suppress(BottleneckError, TypeError):
-        recipes, _ = split_backbones(dict(options))
-        for order in orders(ImageSet("", name, []), output, recipes):
-            if order.output.exists():
+        recipes, run_options = split_backbones(dict(options))
+        nothing = ImageSet("", name, [])
+        if run_options.share is not None:
+            nothing = run_options.share.of(nothing)
+        for order in orders(nothing, output, recipes):
+            if order.output.exists() and (order.place is None or is_directory(order.output)):
                 features = open_features(order.output)
                 index = index_of(features)
                 if index is not None:
@@ -256,6 +265,7 @@ def run_all(
 ) -> list[Extraction]:
     """`extract` on images already found, with everything that came of it for each backbone."""
     recipes, run_options = split_backbones(options)
+    images = share_of(images, run_options)
     for note in images.notes:
         reporter.note(note)
     if output is None and not images.root:
@@ -269,28 +279,81 @@ def run_all(
             )
             for recipe in recipes
         ]
-    return job.extract_to_files(images, orders(images, output, recipes), run_options, reporter)
+    wanted = orders(images, output, recipes)
+    for order in wanted:
+        if output is None and order.place is not None and not is_directory(order.output):
+            reporter.note(
+                f"{len(images.samples)} images are more than a file should hold: the output is a "
+                f"directory of shards, {order.output}{os.sep} (-o FILE.h5 for a file all the same)"
+            )
+    return job.extract_to_files(images, wanted, run_options, reporter)
+
+
+def share_of(images: ImageSet, options: RunOptions) -> ImageSet:
+    """The images that the run is about; an InputError if its part holds none."""
+    if options.share is None:
+        return images
+    own = options.share.of(images)
+    if not len(own.samples) and len(images.samples):
+        raise InputError(
+            f"part {options.part} holds none of the {len(images.samples)} images",
+            expected="fewer parts than images",
+            where="--part",
+            next="leave this part out, or make fewer",
+        )
+    return own
 
 
 def orders(
     images: ImageSet, output: str | os.PathLike[str] | None, recipes: Sequence[RecipeOptions]
 ) -> list[job.Order]:
-    """The file of each backbone: the one that was named, else ``cache/<images>-<backbone>.h5``.
+    """The output of each backbone: the one that was named, else ``cache/<images>-<backbone>.h5``.
+
+    Parameters and errors are those of `_orders`; a CacheError for a name that is too long.
+    """
+    wanted = _orders(images, output, recipes)
+    for order in wanted:
+        require_room_for_parts(order.output)
+    return wanted
+
+
+def _orders(
+    images: ImageSet, output: str | os.PathLike[str] | None, recipes: Sequence[RecipeOptions]
+) -> list[job.Order]:
+    """Where each output goes.
+
+    A name that ends in a slash, or of a directory of features that is there, is a directory; so is
+    the default for more than a million rows.
 
     Raises
     ------
     InputError
-        If a folder was named for one backbone, or a file for several.
+        If a folder of other files was named for one backbone, or a file for several.
     """
     by_default = output is None
+    if output is not None and is_url(as_path(os.fspath(output))):
+        return [_remote_order(recipe, os.fspath(output), len(recipes)) for recipe in recipes]
     if len(recipes) == 1 and output is not None:
-        path = Path(output)
-        if path.is_dir() or os.fspath(output).endswith(("/", os.sep)):
+        path = Path(as_path(os.fspath(output)))
+        slash = os.fspath(output).endswith(("/", os.sep))
+        if path.name in ("", "..") and (slash or is_directory(path)):
+            # Its lock and parts lie beside it, under names made from its own.
+            whole = Path(os.path.realpath(path))
+            use = whole if whole.name and is_directory(path) else path / images.name
             raise InputError(
-                f"{output} is a folder",
-                expected="a file name, such as photos.h5",
+                f"{output} has no name of its own",
+                expected="a file name, such as photos.h5, or a new directory, such as photos/",
                 where="-o",
-                next=f"-o {path / (images.name + '.h5')}",
+                next=f"-o {use}{os.sep}",
+            )
+        if is_directory(path) or (slash and not path.is_file()):
+            return [job.Order(recipes[0], path, place=LocalStorage(path))]
+        if path.is_dir() or slash:
+            raise InputError(
+                f"{output} is a {'folder' if path.is_dir() else 'file'}",
+                expected="a file name, such as photos.h5, or a new directory, such as photos/",
+                where="-o",
+                next=f"-o {path / (images.name + '.h5')}" if path.is_dir() else f"-o {path}",
             )
         return [job.Order(recipes[0], path)]
     folder = Path(output) if output is not None else Path("cache")
@@ -301,10 +364,51 @@ def orders(
             where="-o",
             next=f"-o {folder.with_suffix('')}",
         )
+    names = [folder / f"{images.name}-{_label(recipe)}" for recipe in recipes]
     return [
-        job.Order(recipe, folder / f"{images.name}-{_label(recipe)}.h5", by_default)
-        for recipe in recipes
+        _order_of(recipe, name, by_default, len(images.samples))
+        for recipe, name in zip(recipes, names, strict=True)
     ]
+
+
+# Beyond, each small change of one file would write gigabytes.
+MOST_ROWS_OF_A_FILE = 1_000_000
+
+
+def _order_of(recipe: RecipeOptions, name: Path, by_default: bool, n: int) -> job.Order:
+    """A file, or a directory if there is one already or there will be very many rows."""
+    file = name.with_name(f"{name.name}.h5")
+    many = not file.exists() and n * _views(recipe) > MOST_ROWS_OF_A_FILE
+    if is_directory(name) or (many and by_default):
+        return job.Order(recipe, name, by_default, LocalStorage(name))
+    return job.Order(recipe, file, by_default)
+
+
+def _views(options: RecipeOptions) -> int:
+    """Rows of one image, as far as it is stated."""
+    with suppress(BottleneckError):
+        _, rows, columns = parse_framing(options.framing or "crop")
+        return rows * columns
+    return 1  # the run itself says what is wrong with it
+
+
+def _remote_order(recipe: RecipeOptions, url: str, n_recipes: int) -> job.Order:
+    """A directory in a bucket; with several backbones one below it for each."""
+    from ..cache.remote_storage import RemoteStorage
+
+    if name_of(url).lower().endswith((".h5", ".hdf5")):
+        folder = name_of(url).rpartition(".")[0] + "/"
+        raise InputError(
+            f"{shown(url)} would be one file on another machine, written anew for each small change",
+            expected="a directory of shards, whose URL ends in a slash",
+            where="-o",
+            next=f"-o {folder}",
+        )
+    require_writable(url)
+    place = RemoteStorage(url if n_recipes == 1 else f"{url.rstrip('/')}/{_label(recipe)}")
+    beside = place.beside
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    return job.Order(recipe, beside, place=place)
 
 
 def _label(options: RecipeOptions) -> str:

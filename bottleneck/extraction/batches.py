@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from ..engines.base import Engine, OutOfMemoryError
+from ..engines.base import Engine, NotFiniteError, OutOfMemoryError
 from .contract import Lane
 from .crew import Crew
+from .unsound import Unsound
 from .writer import Rows, Writer
 
 # Buffers besides those that streams work on: one is being filled, and as many as there are streams
@@ -52,7 +53,10 @@ class Batches:
     crew : Crew
     writer : Writer
     settle : callable
-        Hears of the keys whose features are stored.
+        Hears of the keys whose features are stored, or refused.
+    refuse : callable
+        Hears of each key for which the network gives no numbers, and the reason; from the writer's
+        thread.
     idle : callable
         Called while `add` has to wait for a buffer.
     """
@@ -65,6 +69,7 @@ class Batches:
         crew: Crew,
         writer: Writer,
         settle: Callable[..., None],
+        refuse: Callable[[bytes, str], None],
         idle: Callable[[], None],
     ) -> None:
         self._lane = lane
@@ -73,7 +78,8 @@ class Batches:
         self._writer = writer
         self._idle = idle
         self._views = lane.preprocessing.views
-        self._rows = Rows([lane.sinks[i] for i in outputs], self._views, settle)
+        self._unsound = Unsound(refuse)
+        self._rows = Rows([lane.sinks[i] for i in outputs], self._views, settle, self._refuse)
         self._free: SimpleQueue[_Batch] = SimpleQueue()
         self._ready: SimpleQueue[_Batch | None] = SimpleQueue()
         self._shrinking = threading.Lock()
@@ -129,6 +135,7 @@ class Batches:
         for _ in range(self._made):
             self._crew.take(self._free, self._idle)
         self.dismiss()
+        self._unsound.close()
 
     def dismiss(self) -> None:
         """Let the threads end."""
@@ -167,26 +174,34 @@ class Batches:
         while (batch := self._ready.get()) is not None and not self._crew.stopping:
             engine = self._engine
             started = time.perf_counter()
-            features = self._run(batch.pixels[: batch.count])
-            if features is None or self._crew.dropping:
+            found = self._run(batch.pixels[: batch.count])
+            if found is None or self._crew.dropping:
                 break
             if not first and batch.count == engine.batch_size and engine is self._engine:
                 timing.seconds += time.perf_counter() - started
                 timing.views += batch.count
             first = False
-            self._writer.put(self._storing(batch, features))
+            self._writer.put(self._storing(batch, *found))
         self._ready.put(None)  # for the next thread
 
-    def _storing(self, batch: _Batch, features: list[np.ndarray]) -> Callable[[], None]:
+    def _storing(
+        self, batch: _Batch, features: list[np.ndarray], sound: np.ndarray
+    ) -> Callable[[], None]:
         def store() -> None:
-            self._rows.put(batch.number, batch.keys, batch.hashes, features)
+            self._rows.put(batch.number, batch.keys, batch.hashes, features, sound)
             # Only now: a slow disk holds up the network, and so the memory stays bounded.
             self._free.put(batch)
 
         return store
 
-    def _run(self, images: np.ndarray) -> list[np.ndarray] | None:
-        """Features of a batch, in several calls if it does not fit; None if the run was stopped."""
+    def _refuse(self, n_sound: int, keys: Sequence[bytes]) -> None:
+        self._unsound.note(n_sound, keys, self._engine)
+
+    def _run(self, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray] | None:
+        """Features of a batch, in several calls if it does not fit; None if the run was stopped.
+
+        Beside them, (m,) bool, which of the views have numbers for features.
+        """
         while True:
             engine = self._engine
             try:
@@ -194,17 +209,24 @@ class Batches:
             except OutOfMemoryError as error:
                 self._shrink(engine, error)
 
-    def _in_calls(self, engine: Engine, images: np.ndarray) -> list[np.ndarray] | None:
+    def _in_calls(
+        self, engine: Engine, images: np.ndarray
+    ) -> tuple[list[np.ndarray], np.ndarray] | None:
         parts = []
+        sound = np.ones(len(images), bool)
         for start in range(0, len(images), engine.batch_size):
             if self._crew.dropping:
                 return None
+            try:
+                found = engine.run(images[start : start + engine.batch_size])
+            except NotFiniteError as error:
+                found = error.features
+                sound[start : start + engine.batch_size] = ~error.rows
             # Copied: an engine may give the same memory for the next batch.
-            found = engine.run(images[start : start + engine.batch_size])
             parts.append([np.array(each) for each in found])
-        return (
-            parts[0] if len(parts) == 1 else [np.concatenate(e) for e in zip(*parts, strict=True)]
-        )
+        if len(parts) == 1:
+            return parts[0], sound
+        return [np.concatenate(each) for each in zip(*parts, strict=True)], sound
 
     def _shrink(self, engine: Engine, error: OutOfMemoryError) -> None:
         """Go on with a smaller batch, unless another stream has seen to it."""

@@ -75,6 +75,8 @@ class Outcome:
         Share of the area that the network does not see, for each image that was decoded.
     narrow : array of float
         Share of its range of values that an image of more than 8 bits a channel uses.
+    several : int
+        Images decoded that are the first of several frames or pages in their file.
     images_per_second : float or None
         Of the network alone, after its first batches.
     """
@@ -87,6 +89,7 @@ class Outcome:
     # 4 bytes a number, where a list of floats takes 32.
     outside: array[float] = field(default_factory=lambda: array("f"))
     narrow: array[float] = field(default_factory=lambda: array("d"))
+    several: int = 0
     images_per_second: float | None = None
 
 

@@ -15,6 +15,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
+from .. import interrupts
+
 T = TypeVar("T")
 
 # How soon the waiting main thread notices an error of another thread, and looks after the decoders.
@@ -95,7 +97,8 @@ class Crew:
             self.failure = error
 
     def check(self) -> None:
-        """Raise what a thread has raised."""
+        """Raise what a thread has raised, and a Ctrl-C that Python has dropped."""
+        interrupts.check()
         if self.failure is not None:
             raise self.failure
 

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 
 from ..errors import BottleneckError, InputError
+from . import conditions
 from .crew import TICK_S, Crew
 from .patience import Patience
 from .prepare import Prepared, Preparer
@@ -16,7 +17,7 @@ from .prepare import Prepared, Preparer
 class Decoders:
     """A bounded number of samples under way, so that memory does not grow with their number.
 
-    Only the thread that made it calls its methods.
+    Only the thread that made it calls its methods. What `conditions` hold there hold for its threads.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class Decoders:
         self._window = max(window, workers)
         self._crew = crew
         self._name_of = name_of
+        self._conditions = conditions.current()
         self._tickets: SimpleQueue[int | None] = SimpleQueue()
         self._results: SimpleQueue[Prepared] = SimpleQueue()
         self._ready: dict[int, Prepared] = {}
@@ -72,6 +74,7 @@ class Decoders:
             if known is not None:
                 self._ready[self._issued] = known
             else:
+                self._preparer.begin(self._issued)
                 self._tickets.put(self._issued)
                 if len(self._workers) < self._n_workers:
                     self._hire()
@@ -80,7 +83,14 @@ class Decoders:
                 self.dismiss()
 
     def _hire(self) -> None:
-        worker = _Worker(self._preparer, self._tickets, self._results, self._crew, self._name_of)
+        worker = _Worker(
+            self._preparer,
+            self._tickets,
+            self._results,
+            self._crew,
+            self._name_of,
+            self._conditions,
+        )
         self._workers.append(worker)
         worker.thread = self._crew.start("decode", worker.work)
 
@@ -118,13 +128,16 @@ class _Worker:
         results: SimpleQueue[Prepared],
         crew: Crew,
         name_of: Callable[[int], str],
+        under: conditions.Conditions,
     ) -> None:
         self._preparer = preparer
         self._tickets = tickets
         self._results = results
         self._crew = crew
         self._name_of = name_of
-        self.patience: Patience[Prepared] = Patience()
+        self.patience: Patience[Prepared] = Patience(under.limits.decode_timeout_s)
+        self._journal = under.journal
+        self._number = 0 if under.journal is None else under.journal.thread()
         self.thread: Thread | None = None
         self._left_alone = False
         self._lock = Lock()  # a sample is either given up or finished
@@ -171,6 +184,8 @@ class _Worker:
     def _prepare(self, index: int) -> Prepared | None:
         """The sample; None if it was given up meanwhile, and then nothing of it is noted."""
         preparer = self._preparer
+        if self._journal is not None:  # should this one end the process, the next run knows
+            self._journal.take_up(self._number, self._name_of(index))
         if preparer.is_file(index):  # reading one is the system's, which no other code can hold up
             content = preparer.fetch(index)
         else:

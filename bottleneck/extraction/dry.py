@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 
 from ..engines import devices, select
-from ..images.decode import BadImage
-from ..images.payload import key_of, payload
-from ..images.preprocess import decoded, frames, get_ready
+from ..images.part import seen_of
+from ..images.preprocess import get_ready
 from ..images.sample import ImageSet, Sample
 from ..reporter import Reporter
 from . import job
-from .api import orders
+from .alone import known_crashes
+from .api import orders, share_of
 from .claims import Claims
+from .conditions import under
+from .glance import glance
 from .options import RunOptions, split_backbones
 from .preview import write_preview
 from .remember import Recalled
-from .rows import gone
+from .rows import leaving
 from .start import Start, recall_for, start_of
-from .target import disk_need
 
 _TIMED_BATCHES = 2
 
@@ -49,6 +50,8 @@ class Plan:
     seconds : float
         Of computing, start-up apart.
     engine : str
+    broken : tuple of str
+        Tars that end too early, and where.
     """
 
     output: str
@@ -62,6 +65,7 @@ class Plan:
     images_per_second: float | None
     seconds: float
     engine: str
+    broken: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The reply of ``bottleneck extract --dry-run --json``."""
@@ -90,7 +94,16 @@ def dry_run(
         One for each backbone.
     """
     recipes, run_options = split_backbones(options)
+    images = share_of(images, run_options)
     wanted = orders(images, output, recipes)
+    crashed = known_crashes([order.output for order in wanted])
+    with under(run_options.limits, crashed=crashed):
+        return _plans(images, wanted, run_options, reporter)
+
+
+def _plans(
+    images: ImageSet, wanted: Sequence[job.Order], run_options: RunOptions, reporter: Reporter
+) -> list[Plan]:
     starts = [
         start_of(
             images,
@@ -100,6 +113,7 @@ def dry_run(
             reporter,
             by_default=order.by_default,
             fetch=False,
+            place=order.place,
         )
         for order in wanted
     ]
@@ -122,22 +136,19 @@ def _plan(
     lane = start.lane(images, [], reporter)
     removed = 0
     if existing is not None and not run_options.add:
-        removed = len(gone(existing.rows.paths, images.columns.paths)) // views
+        share = seen_of(images, run_options.share, existing.root)
+        removed = len(leaving(existing.rows.paths, images.columns.paths, share))
+        removed //= views
     keys = np.zeros((len(images.samples), 32), np.uint8)
     claims = Claims(keys)
     missing = array("q")  # the first sample of each key
     unreadable = 0
     with reporter.progress("hash", len(images.samples)) as bar:
-        for i, sample in enumerate(images.samples):
+        nothing = glance(images.samples, [], remembered=recalled, workers=run_options.workers)
+        for i, prepared in enumerate(nothing):
             bar.advance()
-            known = recalled(i)
-            try:
-                if sample.fault:
-                    raise BadImage(sample.fault)
-                if known is not None and known.reason is not None:
-                    raise BadImage(known.reason)
-                key = key_of(payload(sample.source)) if known is None else known.key
-            except BadImage:
+            key = prepared.key
+            if prepared.reason is not None or key is None:
                 unreadable += 1
                 continue
             if lane.missing(key):
@@ -164,10 +175,11 @@ def _plan(
         unreadable=unreadable,
         ignored=images.ignored,
         removed=removed,
-        disk_bytes=disk_need(len(missing), start.sizes, views),
+        disk_bytes=start.disk_need(len(missing)),
         images_per_second=rate,
         seconds=len(missing) / rate if rate else 0.0,
         engine=choice.label,
+        broken=images.broken,
     )
 
 
@@ -181,18 +193,19 @@ def _rate(
     """Images per second where stages share the cores: 1 / (decode / workers + forward / streams)."""
     engine, _ = select.start(choice, backbone, reporter)
     p = backbone.preprocessing
-    pixels: list[np.ndarray] = []  # of all views
     get_ready()  # once a process, so not a part of what each image takes
-    started = time.monotonic()
-    for sample in islice(samples, _TIMED_BATCHES * engine.batch_size):
-        try:
-            pixels.extend(frames(decoded(payload(sample.source), p).array, p))
-        except BadImage:
-            continue  # the run itself gives the reason
-    if not pixels:
-        return None
+    tried = list(islice(samples, _TIMED_BATCHES * engine.batch_size))
     workers = options.workers or devices.cores()
-    decode_s = (time.monotonic() - started) * p.views / len(pixels) / workers
+    started = time.monotonic()
+    pixels = [  # of all views
+        view
+        for prepared in glance(tried, [p], workers=workers)
+        for framed in prepared.framed.values()
+        for view in (() if framed.pixels is None else framed.pixels)
+    ]
+    if not pixels:
+        return None  # the run itself gives the reasons
+    decode_s = (time.monotonic() - started) * p.views / len(pixels)
     batch = np.resize(np.stack(pixels), (engine.batch_size, *pixels[0].shape))
     engine.run(batch)  # the first call is slower: memory is planned in it
     started = time.monotonic()

@@ -6,19 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..engines import devices, gate
-from ..engines.base import Engine
+from ..engines import gate
 from ..images.preprocess import Preprocessing, frames
 from ..images.sample import Sample
-from .contract import Sink
-from .crew import Crew
-from .decoders import Decoders
-from .prepare import Prepared, Preparer
+from .glance import glance
 
 # More than are needed, since some may be unreadable or copies.
 _TRIED = 2 * gate.IMAGES
-# How far threads run ahead, each.
-_AHEAD = 4
 
 
 def gate_images(samples: Sequence[Sample], p: Preprocessing) -> np.ndarray:
@@ -53,47 +47,12 @@ def gate_images(samples: Sequence[Sample], p: Preprocessing) -> np.ndarray:
     return np.stack(pictures)
 
 
-class _Everything:
-    """A lane that knows no feature and computes none: what the pipeline's threads prepare images for."""
-
-    sinks: Sequence[Sink] = ()
-
-    def __init__(self, p: Preprocessing) -> None:
-        self.preprocessing = p
-
-    def missing(self, key: bytes) -> tuple[int, ...]:
-        return (0,)
-
-    def start(self, outputs: tuple[int, ...]) -> Engine:
-        raise NotImplementedError
-
-    def smaller(self, outputs: tuple[int, ...], engine: Engine) -> Engine:
-        raise NotImplementedError
-
-
 def _views(samples: Sequence[Sample], p: Preprocessing) -> Iterator[np.ndarray]:
-    """The views of each, by the pipeline's own threads: they are watched, and Ctrl-C leaves at once."""
-    n, workers = len(samples), devices.cores()
-    keys, statuses = np.zeros((n, 32), np.uint8), np.full((n, 4), -1, np.int64)
-    crew = Crew()
-    decoders = Decoders(
-        Preparer(samples, [_Everything(p)], keys, statuses),
-        n,
-        workers=workers,
-        window=_AHEAD * workers,
-        crew=crew,
-        name_of=lambda index: samples[index].path,
-    )
-    try:
-        for _ in samples:
-            prepared: Prepared = decoders.next()
-            for framed in prepared.framed.values():
-                if framed.pixels is not None:
-                    yield from framed.pixels
-        crew.join()
-    finally:
-        crew.stopping = True
-        decoders.dismiss()
+    """The views of each that can be decoded."""
+    for prepared in glance(samples, [p]):
+        for framed in prepared.framed.values():
+            if framed.pixels is not None:
+                yield from framed.pixels
 
 
 def _photographs(p: Preprocessing, count: int) -> list[np.ndarray]:

@@ -7,18 +7,16 @@ can be had by decoding alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import overload
 
 import numpy as np
 
 from ..cache.keys import KeyIndex
-from ..images.decode import BadImage
-from ..images.payload import fetch, key_of
-from ..images.phash import phash
-from ..images.preprocess import Preprocessing, decoded
+from ..images.preprocess import Preprocessing
 from ..images.sample import Sample
 from ..reporter import Reporter
 from .contract import Outcome
+from .glance import glance
 from .stores import Store
 
 # Keys looked up at a time: of all at once, what is found on the way would take as much as the keys.
@@ -104,19 +102,34 @@ class Decoding:
 
     def hashes(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Hashes of `keys`, and which could be had; as of `stores.Store`."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            found = list(pool.map(self._hash, keys))
-        known = np.array([each is not None for each in found], bool)
-        return np.array([each or 0 for each in found], np.uint64), known
+        wanted = {key.tobytes() for key in keys}
+        rows = (self._index.row(key) for key in wanted)
+        # The others are of images that are gone, kept by --add.
+        some = _Some(self._samples, np.array([row for row in rows if row >= 0], np.intp))
+        found: dict[bytes, int] = {}
+        for prepared in glance(some, [self._p], wanted=wanted.__contains__, workers=self._workers):
+            framed = prepared.framed.get(0)
+            if prepared.key is not None and framed is not None and framed.reason is None:
+                found[prepared.key] = framed.phash
+        values = [found.get(key.tobytes()) for key in keys]
+        known = np.array([value is not None for value in values], bool)
+        return np.array([value or 0 for value in values], np.uint64), known
 
-    def _hash(self, key: np.ndarray) -> int | None:
-        row = self._index.row(key.tobytes())
-        if row < 0:  # of an image that is gone, kept by --add
-            return None
-        try:
-            content = fetch(self._samples[row].source).content
-            if key_of(content) != key.tobytes():  # changed since it was read; the next run sees it
-                return None
-            return phash(decoded(content, self._p).array)
-        except BadImage:
-            return None
+
+class _Some(Sequence[Sample]):
+    """Some of the samples; each is made when it is asked for."""
+
+    def __init__(self, samples: Sequence[Sample], rows: np.ndarray) -> None:
+        self._samples, self._rows = samples, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(place, slice):
+            return _Some(self._samples, self._rows[place])
+        return self._samples[int(self._rows[place])]

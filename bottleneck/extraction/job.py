@@ -12,13 +12,18 @@ import numpy as np
 
 from ..backbones import nodes
 from ..backbones.base import Backbone
-from ..cache import atomic, lock, sealed, shards
+from ..cache import atomic, lock, orphans, sealed, shards
 from ..cache.features import Features
+from ..cache.remote_storage import RemoteStorage
+from ..cache.storage import Storage
 from ..engines import devices
-from ..errors import InputError
-from ..images.sample import ImageSet
+from ..errors import CacheError, InputError
+from ..images.part import seen_of
+from ..images.sample import ImageSet, Sample
 from ..reporter import Reporter
-from . import pipeline
+from . import conditions, pipeline
+from .alone import guarded
+from .comparable import Held
 from .hashes import Hashes
 from .judge import judge, stop_at_first
 from .lane import Lane
@@ -44,13 +49,17 @@ def compute(
 ) -> list[pipeline.Outcome]:
     """Run the images through all lanes; how each ended in each."""
     workers = options.workers or devices.cores()
+
+    def stop(sample: Sample, reason: str) -> None:
+        stop_at_first(sample, reason, {"seen": len(images.samples), "ignored": images.ignored})
+
     with reporter.progress("extract", len(images.samples)) as bar:
         outcomes = pipeline.run(
             images.samples,
             lanes=lanes,
             workers=workers,
             progress=bar,
-            on_bad=stop_at_first if options.strict else None,
+            on_bad=stop if options.strict else None,
             remembered=recalled,
         )
     for lane, outcome in zip(lanes, outcomes, strict=True):
@@ -102,9 +111,11 @@ def extract_to_memory(
         memory,
         len(images.samples),
         reporter,
+        None if reuse is None else Held(reuse),
     )
     try:
-        (outcome,) = compute(images, [lane], options, reporter)
+        with conditions.under(options.limits):
+            (outcome,) = compute(images, [lane], options, reporter)
     except pipeline.Interrupted:
         raise KeyboardInterrupt(
             "interrupted; features in memory are lost (`bottleneck extract` keeps them in a file)"
@@ -136,11 +147,15 @@ class Order:
     output : pathlib.Path
     by_default : bool
         The user did not name `output`: then rows of images that are still there are not dropped.
+    place : Storage or None
+        Where the output is a directory of shards; None for a file. `output` is beside what the run
+        keeps for itself, its lock and its parts.
     """
 
     recipe: RecipeOptions
     output: Path
     by_default: bool = False
+    place: Storage | None = None
 
 
 def extract_to_files(
@@ -180,20 +195,33 @@ def extract_to_files(
         # In one order for all programs: two that want the same two files never wait for each other.
         clock = clock_of(
             [
-                locks.enter_context(lock.writing(output, waiting=reporter.note))
+                locks.enter_context(lock.writing(output, waiting=reporter.warn))
                 for output in sorted(order.output.absolute() for order in orders)
             ]
         )
+        for order in orders:
+            if isinstance(order.place, RemoteStorage):
+                order.place.require_writable()
+            orphans.remove_in(parts_folder(order.output))
+        locks.enter_context(guarded(images, [order.output for order in orders], options, reporter))
         starts = [
             start_of(
-                images, order.recipe, options, order.output, reporter, by_default=order.by_default
+                images,
+                order.recipe,
+                options,
+                order.output,
+                reporter,
+                by_default=order.by_default,
+                place=order.place,
             )
             for order in orders
         ]
         for start, place in zip(starts, preview_paths(options, starts), strict=True):
             if place is not None:
                 write_preview(images, start.backbone, place, reporter)
-            atomic.require_space(start.output.parent, start.disk_need())
+            if needed := start.disk_need():
+                atomic.require_writable(start.output)
+                atomic.require_space(start.output.parent, needed)
         recalled = recall_for(images, starts, options)
         sinks = [_shards(start) for start in starts]
         lanes = [
@@ -232,7 +260,13 @@ def _worked(
         outcomes = recalled.outcomes(len(lanes))
         if options.strict:
             for i, reason in outcomes[0].reasons.items():
-                stop_at_first(images.samples[i], reason)
+                counts = {
+                    "seen": len(images.samples),
+                    "ignored": images.ignored,
+                    "quarantined": len(outcomes[0].reasons),
+                    "kept": len(images.samples),
+                }
+                stop_at_first(images.samples[i], reason, counts)
         return outcomes, 0
     outcomes = compute(images, lanes, options, reporter, recalled)
     return outcomes, int((outcomes[0].statuses[~enough, 0] >= 0).sum())
@@ -279,6 +313,29 @@ def _seal(sinks: Sequence[shards.Shards]) -> None:
         raise
 
 
+def _require_still_new(start: Start) -> None:
+    """Raise a CacheError where another run has published meanwhile: no lock had kept it from that.
+
+    Of a file that was there before, features are read, and these notice that it was replaced.
+    """
+    new = start.existing is None and start.place is None and not start.options.force
+    if new and start.output.exists():
+        raise CacheError(
+            f"{start.output} was made by another run while this one worked",
+            expected="one writer at a time; on this disk no lock has told them of each other",
+            where=str(start.output),
+            next="run again: finished features are kept, and those of the other run are used",
+        )
+
+
+def _tidy(output: Path, fingerprints: Sequence[str], reporter: Reporter) -> None:
+    """Remove the parts, whose rows are published; where that fails they are only in the way."""
+    try:
+        sealed.discard_all(parts_folder(output), fingerprints)
+    except CacheError as error:
+        reporter.warn(f"{output} is complete, but its parts could not be removed: {error.what}")
+
+
 def _published(
     images: ImageSet,
     start: Start,
@@ -290,6 +347,7 @@ def _published(
     reporter: Reporter,
 ) -> Extraction:
     judge(outcome, images, start.options, start.output)
+    _require_still_new(start)
     # Read back from the disk: what is published is what was sealed.
     fingerprints = [sink.fingerprint for sink in sinks]
     finished, _ = sealed.load_all(parts_folder(start.output), fingerprints)
@@ -311,16 +369,20 @@ def _published(
             add=start.options.add,
             record=record,
             hashes=hashes,
+            place=start.place,
+            part=seen_of(
+                images, start.options.share, start.existing.root if start.existing else ""
+            ),
         )
     except KeyboardInterrupt:
         total = len(images.samples)
         raise pipeline.Interrupted(total, total) from None
-    sealed.discard_all(parts_folder(start.output), fingerprints)
+    _tidy(start.output, fingerprints, reporter)
     return result_of(
         images,
         outcome,
         published,
-        start.output,
+        start.named,
         started,
         removed,
         written,

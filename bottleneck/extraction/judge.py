@@ -22,12 +22,40 @@ class TooManyBadError(InputError):
         self.counts = counts
 
 
-def stop_at_first(sample: Sample, reason: str) -> None:
-    """Raise an InputError that names the sample (``--strict``)."""
-    raise InputError(
+def require_whole(images: ImageSet, counts: dict[str, int] | None = None) -> None:
+    """Raise where tars end too early, so that nobody knows what is missing.
+
+    Parameters
+    ----------
+    images : ImageSet
+    counts : dict of str to int, optional
+        What was made of the images before the end; None if nothing was tried.
+
+    Raises
+    ------
+    TooManyBadError
+    """
+    if images.broken:
+        kept = "" if counts is None else "; what was computed is kept"
+        more = f" and {len(images.broken) - 3} more" if len(images.broken) > 3 else ""
+        raise TooManyBadError(
+            f"{len(images.broken)} tars end too early: {'; '.join(images.broken[:3])}{more}"
+            if len(images.broken) > 1
+            else f"a tar ends too early: {images.broken[0]}",
+            expected="whole tars, with their end mark",
+            where=images.root,
+            next=f"get the tar again, or give --allow-bad to publish what precedes{kept}",
+            counts=counts or {"seen": len(images.samples)},
+        )
+
+
+def stop_at_first(sample: Sample, reason: str, counts: dict[str, int]) -> None:
+    """Raise a TooManyBadError that names the sample (``--strict``), with the counts known so far."""
+    raise TooManyBadError(
         f"{sample.path}: {reason}",
         where="--strict",
         next="mend or remove the file, or leave --strict away to quarantine it",
+        counts=counts,
     )
 
 
@@ -71,6 +99,7 @@ def judge(
         )
     if options.allow_bad:
         return
+    require_whole(images, counts)
     limit = options.allow_bad_rate
     if limit is not None and bad / seen > limit:
         raise TooManyBadError(

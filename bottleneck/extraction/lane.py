@@ -15,16 +15,28 @@ from ..images.preprocess import Preprocessing
 from ..images.sample import Sample
 from ..reporter import Reporter
 from . import pipeline, scaled, spotcheck
+from .comparable import Held
 from .options import RunOptions
 from .stores import Chain, Store
 
 # Fewer images than this say little about a speed.
 _TIMED = 32
+# What Pillow calls the libraries that decide the pixels of lossy formats. Its wheels bring their own;
+# the packages of conda and of Linux distributions use the system's, which change on their own.
+_CODECS = {
+    "libjpeg-turbo": "libjpeg_turbo",
+    "openjpeg": "jpg_2000",
+    "libwebp": "webp",
+    "libavif": "avif",
+}
 
 
 def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
-    """Engine, device, batch size and library versions, without starting the engine."""
-    libraries = ["pillow", "simplejpeg", "numpy"]
+    """Engine, device, batch size and library versions, without starting the engine.
+
+    The versions are of everything that decodes, resamples or computes.
+    """
+    libraries = ["pillow", "pillow-heif", "simplejpeg", "numba", "numpy"]
     if choice.engine in ("eager", "compile"):
         # torchvision comes along with timm, and the other way round, in every file made so far.
         libraries += ["torch", "torchvision", "timm"]
@@ -35,6 +47,7 @@ def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    versions |= _codecs()
     versions |= select.versions_of(choice.engine)
     return {
         "engine": choice.label,
@@ -42,6 +55,14 @@ def environment_of(choice: select.Choice, backbone: Backbone) -> dict[str, Any]:
         "batch_size": choice.batch_size,
         "versions": versions,
     }
+
+
+def _codecs() -> dict[str, str]:
+    """Versions of the lossy decoders inside of Pillow, which a system may replace under it."""
+    from PIL import features
+
+    found = {name: features.version(feature) for name, feature in _CODECS.items()}
+    return {name: str(known) for name, known in found.items() if known}
 
 
 class Lane:
@@ -63,6 +84,8 @@ class Lane:
     n_missing : int
         An upper bound, by which `auto` decides whether an export pays.
     reporter : Reporter
+    held : Held, optional
+        The file whose features are in `stores`.
     """
 
     def __init__(
@@ -76,6 +99,7 @@ class Lane:
         sinks: Sequence[pipeline.Sink],
         n_missing: int,
         reporter: Reporter,
+        held: Held | None = None,
     ) -> None:
         self.backbone = backbone
         self.sinks = list(sinks)
@@ -87,6 +111,7 @@ class Lane:
         self._recorded = list(environments)
         self._n_missing = n_missing
         self._reporter = reporter
+        self._held = held
         # Where nothing is computed: of several, the one that knows of the others.
         nothing: dict[str, Any] = {}
         knowing = max(environments, key=lambda e: len(e.get("earlier", ())), default=nothing)
@@ -129,7 +154,14 @@ class Lane:
         checked = dict(environment)
         if earlier:
             checked["earlier"] = earlier
-            checked["parity_gap"] = self._gap(engine, outputs, environment, earlier[0])
+            found = self._gap(engine, outputs, environment, earlier[0])
+            checked["parity_gap"] = found and found[0]
+            if found is not None:
+                self._reporter.note(
+                    f"{self.backbone.entry.name}: environment changed "
+                    f"({spotcheck.describe_change(earlier[0], environment)}); {found[1]} stored "
+                    f"features, computed again, agree within {found[0]:.1g}"
+                )
         if "speed" in self.environment:
             checked["speed"] = self.environment["speed"]
         self.environment = checked
@@ -204,7 +236,7 @@ class Lane:
         outputs: tuple[int, ...],
         environment: dict[str, Any],
         earlier: dict[str, Any],
-    ) -> float | None:
+    ) -> tuple[float, int] | None:
         """How far stored features of one output lie from what this environment gives."""
         stored = [i for i, each in enumerate(self.stores) if any(map(_holds, each))]
         if not stored:
@@ -223,6 +255,7 @@ class Lane:
             self._samples,
             self.known[output],
             self.backbone,
+            self._held,
         )
 
     def note_speed(self, outcome: pipeline.Outcome) -> None:

@@ -14,7 +14,7 @@ _NARROW = 0.1
 
 
 def tell_framing(backbone: Backbone, outcome: Outcome, reporter: Reporter) -> None:
-    """Say what lies outside the crop, and warn of images that use a sliver of their range.
+    """Say what lies outside the crop, or in further frames, and warn of images of a narrow range.
 
     Parameters
     ----------
@@ -30,6 +30,9 @@ def tell_framing(backbone: Backbone, outcome: Outcome, reporter: Reporter) -> No
             f"outside the centre crop of {backbone.entry.name}; --framing whole or pad shows the "
             "network all of it"
         )
+    if outcome.several:
+        files = "1 file holds" if outcome.several == 1 else f"{outcome.several} files hold"
+        reporter.note(f"{files} several frames or pages: the first one is used")
     narrow = np.asarray(outcome.narrow)
     narrow = narrow[narrow < _NARROW]
     if len(narrow):

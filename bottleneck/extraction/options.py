@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ..backbones.base import PRECISIONS
 from ..errors import InputError
+from ..images.limits import DEFAULT, Limits
+from ..images.part import Part
 from ..presets.recipes import apply_preset
 
 
@@ -131,6 +134,13 @@ class RunOptions:
         Images in the quarantine are tried again, though their files are unchanged.
     rehash : bool
         Every file is read, also those that look unchanged; perceptual hashes that the file lacks are added.
+    part : str or None
+        ``3/16``: only this share of the images, by a hash of their paths; rows of the file that are
+        of another share stay.
+    max_pixels, max_bytes : int or None
+        Images with more pixels, and files with more bytes, are quarantined; None is 100 MP and 2 GiB.
+    decode_timeout : float or None
+        Likewise images that take more seconds of a processor; None is 10.
     preview : path or None
         A ``.png`` to draw some of the images into as the network sees them.
     """
@@ -147,14 +157,31 @@ class RunOptions:
     allow_bad_rate: float | None = None
     retry: bool = False
     rehash: bool = False
+    part: str | None = None
+    max_pixels: int | None = None
+    max_bytes: int | None = None
+    decode_timeout: float | None = None
     preview: str | os.PathLike[str] | None = None
 
+    @property
+    def share(self) -> Part | None:
+        """What `part` means."""
+        return None if self.part is None else Part.parse(self.part)
+
     def __post_init__(self) -> None:
+        if self.part is not None:
+            Part.parse(self.part)
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(
                     f"{name} is {value}", expected="1 or more", where=f"--{name.replace('_', '-')}"
+                )
+        for name in ("max_pixels", "max_bytes", "decode_timeout"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(
+                    f"{name} is {value}", expected="above 0", where=f"--{name.replace('_', '-')}"
                 )
         if self.add and self.force:
             raise InputError(
@@ -172,6 +199,15 @@ class RunOptions:
                 expected="a share from 0 to 1",
                 where="--allow-bad-rate",
             )
+
+    @property
+    def limits(self) -> Limits:
+        """What one image may cost."""
+        return Limits(
+            DEFAULT.max_pixels if self.max_pixels is None else self.max_pixels,
+            DEFAULT.max_bytes if self.max_bytes is None else self.max_bytes,
+            self.decode_timeout,
+        )
 
 
 def split_options(options: dict[str, Any]) -> tuple[RecipeOptions, RunOptions]:

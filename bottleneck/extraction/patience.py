@@ -32,9 +32,16 @@ _ADVANCED_S = 0.001  # computing time within a tick that shows a thread is at wo
 
 
 class Patience(Generic[T]):
-    """One thread's present image. The thread calls `begin` and `end`, another one the rest."""
+    """One thread's present image. The thread calls `begin` and `end`, another one the rest.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    limit_s : float, optional
+        Seconds of a processor that one image may take; by default `DECODE_TIMEOUT_S`.
+    """
+
+    def __init__(self, limit_s: float | None = None) -> None:
+        self._limit_s = DECODE_TIMEOUT_S if limit_s is None else limit_s
         self._work: T | None = None
         self._fetching = False
         self._thread = 0
@@ -81,25 +88,25 @@ class Patience(Generic[T]):
     def is_over(self, elapsed_s: float, others_advance: bool) -> bool:
         """Whether the image has had its time; after `look`."""
         if self._fetching:
-            return self._waited_s >= _BUSY * DECODE_TIMEOUT_S
+            return self._waited_s >= _BUSY * self._limit_s
         if self._clock is None:
-            return self._waited_s >= _NO_CLOCK * DECODE_TIMEOUT_S
+            return self._waited_s >= _NO_CLOCK * self._limit_s
         if self.advancing or others_advance:
             self._idle_s = 0.0
         else:
             self._idle_s += elapsed_s
         return (
-            self._last_s - self._began_s >= DECODE_TIMEOUT_S
-            or self._idle_s >= DECODE_TIMEOUT_S
-            or self._waited_s >= _BUSY * DECODE_TIMEOUT_S
+            self._last_s - self._began_s >= self._limit_s
+            or self._idle_s >= self._limit_s
+            or self._waited_s >= _BUSY * self._limit_s
         )
 
     def give_up(self) -> str:
         """Let nobody wait for this thread any more; the reason for its image."""
         exclusive.give_up(self._thread)
         if self._fetching:
-            return f"reading it took over {_BUSY * DECODE_TIMEOUT_S:g} s"
-        return f"decoding took over {DECODE_TIMEOUT_S:g} s"
+            return f"reading it took over {_BUSY * self._limit_s:g} s"
+        return f"decoding took over {self._limit_s:g} s"
 
     def _computed_s(self) -> float:
         if self._clock is None:

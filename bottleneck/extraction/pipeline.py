@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 
 import numpy as np
 
+from .. import interrupts
 from ..images.sample import Sample
 from ..reporter import Progress
 from .batches import Batches
@@ -85,10 +87,14 @@ def run(
     try:
         work.through(progress)
     except KeyboardInterrupt:
+        interrupts.forget()
         _stop(work, drop=True)
         raise Interrupted(work.kept(), len(samples)) from None
-    except BaseException:
+    except BaseException as error:
         _stop(work, drop=False)
+        counts = getattr(error, "counts", None)
+        if counts is not None:  # what `on_bad` raises may carry them for ``--json``
+            counts |= {"quarantined": work.bad(), "kept": work.kept()}
         raise
     return work.outcomes
 
@@ -132,6 +138,8 @@ class _Run:
         self._batches: list[dict[tuple[int, ...], Batches]] = [{} for _ in lanes]
         self._bad: list[dict[bytes, str]] = [{} for _ in lanes]  # equal bytes fail alike
         self._words: dict[str, str] = {}  # each reason once: a million files may lack for the same
+        # What the network gives no numbers for; told by the writer's thread.
+        self._refused: SimpleQueue[tuple[int, bytes, str]] = SimpleQueue()
         self._done = 0
         self._writer: Writer | None = None
         self._crew = Crew()
@@ -150,6 +158,7 @@ class _Run:
         for _ in range(len(self._samples)):
             prepared = self._decoders.next()
             self._crew.check()
+            self._hear()
             self._sort_in(prepared)
             self._done += 1
             if time.monotonic() - told_s >= _TELL_S:
@@ -162,7 +171,17 @@ class _Run:
         if self._writer is not None:
             self._writer.close()
         self._crew.join()
+        self._hear()
         self._settle()
+
+    def _hear(self) -> None:
+        """Note the images that the network gives no numbers for."""
+        while not self._refused.empty():
+            lane, key, reason = self._refused.get()
+            self._bad[lane][key] = reason
+            if self._on_bad:  # the others are looked up once, in the end
+                for index in rows_of(self._keys, {key}):
+                    self._quarantine(index, lane, reason)
 
     def _sort_in(self, prepared: Prepared) -> None:
         index, key = prepared.index, prepared.key
@@ -179,6 +198,7 @@ class _Run:
                 self._quarantine(index, i, framed.reason or "")
                 self._unsettled[i].discard(key)
             else:
+                outcome.several += framed.several
                 outcome.outside.append(framed.outside)
                 self._batches_of(i, framed).add(key, framed.phash, framed.pixels)
 
@@ -193,6 +213,7 @@ class _Run:
                 crew=self._crew,
                 writer=self._writer,
                 settle=self._unsettled[lane].difference_update,
+                refuse=lambda key, reason: self._refused.put((lane, key, reason)),
                 idle=self._decoders.watch,
             )
         return self._batches[lane][framed.outputs]
@@ -243,6 +264,13 @@ class _Run:
         keys = self._keys[: self._done]
         pending = rows_of(keys, set().union(*map(set, self._unsettled)))
         first = pending[0] if pending else self._done
-        bad: set[int] = set().union(*(outcome.reasons for outcome in self.outcomes))
+        bad = self._bad_samples()
         late = sum(first <= index < self._done for index in bad.difference(pending))
         return self._done - len(pending) - late
+
+    def bad(self) -> int:
+        """Samples without a feature in any lane, as far as is known."""
+        return len(self._bad_samples())
+
+    def _bad_samples(self) -> set[int]:
+        return set().union(*(outcome.reasons for outcome in self.outcomes))

@@ -11,10 +11,13 @@ import numpy as np
 
 from ..cache.index import as_row
 from ..images.decode import BadImage
+from ..images.origin import Origin
 from ..images.payload import Fetched, Pixels, fetch, key_of
 from ..images.phash import phash
 from ..images.preprocess import Preprocessing, decoded, frames, outside
-from ..images.sample import Sample
+from ..images.sample import Compact, Sample, Samples
+from ..remote.ahead import Ahead
+from . import conditions
 from .claims import Claims
 from .contract import Lane
 
@@ -50,6 +53,7 @@ class Framed:
     outside: float = 0.0
     range_used: float | None = None
     reason: str | None = None
+    several: bool = False  # frames or pages, of which this is the first
 
 
 @dataclass(slots=True)
@@ -105,8 +109,17 @@ class Preparer:
         self._statuses = statuses
         self._remembered = remembered
         self._claims = Claims(keys)
+        self._limits = conditions.current().limits
+        self._crashed = conditions.current().crashed
+        self._journal = conditions.current().journal
         self._lock = Lock()
+        self._ahead = _ahead(samples, self._fetch)
         self.unsettled: list[set[bytes]] = [set() for _ in lanes]
+
+    def begin(self, index: int) -> None:
+        """This sample will be fetched: what takes long to come is asked for now."""
+        if self._ahead is not None and _is_slow(self._samples[index]):
+            self._ahead.begin(index)
 
     def recall(self, index: int) -> Prepared | None:
         """The sample if nothing has to be read for it; quick, for the thread that hands out work."""
@@ -121,15 +134,22 @@ class Preparer:
     def is_file(self, index: int) -> bool:
         """Whether a sample is a file, or a known fault, and no code of somebody else's is called."""
         sample = self._samples[index]
+        if isinstance(sample.source, Origin):
+            return bool(sample.fault) or not sample.source.slow
         return bool(sample.fault) or isinstance(sample.source, (str, os.PathLike))
 
     def fetch(self, index: int) -> tuple[Fetched, bytes] | str:
         """Read and hash, and note nothing; a reason instead for what cannot be read."""
+        if self._ahead is not None and _is_slow(self._samples[index]):
+            return self._ahead.take(index)
+        return self._fetch(index)
+
+    def _fetch(self, index: int) -> tuple[Fetched, bytes] | str:
         sample = self._samples[index]
         if sample.fault:
             return sample.fault
         try:
-            fetched = fetch(sample.source)
+            fetched = fetch(sample.source, self._limits)
             return fetched, key_of(fetched.content)
         except BadImage as bad:
             return str(bad)
@@ -145,7 +165,12 @@ class Preparer:
         for i, lane in enumerate(self._lanes):
             if outputs := lane.missing(key):
                 missing[i] = outputs
-        if missing and self._claim(index, key, missing):
+        if missing and key in self._crashed:
+            reason = self._crashed[key]
+            if self._journal is not None:
+                self._journal.met(key, self._samples[index].path)
+            prepared.framed = {i: Framed(outputs, reason=reason) for i, outputs in missing.items()}
+        elif missing and self._claim(index, key, missing):
             prepared.missing, prepared.content = missing, fetched.content
         return prepared
 
@@ -171,7 +196,28 @@ class Preparer:
         # One for each way of decoding that is asked for, with its perceptual hash.
         images: dict[Hashable, tuple[Pixels, int]] = {}
         for i, outputs in prepared.missing.items():
-            prepared.framed[i] = _frame(content, images, self._lanes[i].preprocessing, outputs)
+            p = self._lanes[i].preprocessing
+            prepared.framed[i] = _frame(content, images, p, outputs, self._limits.max_pixels)
+
+
+def _is_slow(sample: Sample) -> bool:
+    return isinstance(sample.source, Origin) and sample.source.slow and not sample.fault
+
+
+def _ahead(
+    samples: Sequence[Sample], read: Callable[[int], tuple[Fetched, bytes] | str]
+) -> Ahead[tuple[Fetched, bytes] | str] | None:
+    """Reading ahead, where samples come over a network."""
+    sources = samples.sources if isinstance(samples, Samples) else {}
+    # Sources that are kept as columns are all of one kind.
+    some = [sources[next(iter(sources))]] if isinstance(sources, Compact) and sources else ()
+    if not any(isinstance(each, Origin) and each.slow for each in some or sources.values()):
+        return None
+
+    def weigh(found: tuple[Fetched, bytes] | str) -> int:
+        return 0 if isinstance(found, str) else len(found[0].content)
+
+    return Ahead(read, weigh=weigh)
 
 
 def _frame(
@@ -179,16 +225,19 @@ def _frame(
     images: dict[Hashable, tuple[Pixels, int]],
     p: Preprocessing,
     outputs: tuple[int, ...],
+    max_pixels: int,
 ) -> Framed:
     # Scaled decoding depends on what the image is resized to.
     way = p.range if p.decode == "full" else p
     try:
         if way not in images:
-            image = decoded(content, p)
+            image = decoded(content, p, max_pixels)
             images[way] = image, phash(image.array)
         image, hashed = images[way]
         height, width = image.array.shape[:2]
         unseen = outside((width, height), p)
-        return Framed(outputs, frames(image.array, p), hashed, unseen, image.range_used)
+        return Framed(
+            outputs, frames(image.array, p), hashed, unseen, image.range_used, several=image.several
+        )
     except BadImage as bad:
         return Framed(outputs, reason=str(bad))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..backbones.base import Backbone
 from ..errors import InputError
-from ..images.decode import BadImage
-from ..images.payload import payload
-from ..images.preprocess import decoded, frames
 from ..images.sample import ImageSet
 from ..reporter import Reporter
+from .glance import glance
 
 COUNT = 16
 
@@ -41,22 +40,26 @@ def write_preview(
     p = backbone.preprocessing
     wanted = max(1, COUNT // p.views)
     shown: list[tuple[str, np.ndarray]] = []
-    n = len(images.samples)
-    # Spread over all; where one cannot be used, its neighbours are tried.
-    spread = np.linspace(0, n - 1, min(n, wanted)).astype(int).tolist()
-    for i in dict.fromkeys([*spread, *range(n)]):
-        sample = images.samples[i]
-        if sample.fault:
-            continue
-        try:
-            views = frames(decoded(payload(sample.source), p).array, p)
-        except BadImage:
-            continue  # the run itself gives the reason
-        numbered = [f"{sample.path} [{v}]" if p.views > 1 else sample.path for v in range(p.views)]
-        shown.extend(zip(numbered, views, strict=True))
+    for places in _in_turn(len(images.samples), wanted):
+        some = [images.samples[i] for i in places]
+        for sample, prepared in zip(some, glance(some, [p]), strict=True):
+            framed = prepared.framed.get(0)
+            if framed is not None and framed.pixels is not None:  # else the run gives the reason
+                name = sample.path
+                names = [f"{name} [{v}]" if p.views > 1 else name for v in range(p.views)]
+                shown.extend(zip(names, framed.pixels, strict=True))
         if len(shown) >= wanted * p.views:
             break
     if not shown:
         raise InputError("none of the images can be shown", where="--preview")
     preview(shown[:COUNT], path)
     reporter.note(f"{path}: {len(shown[:COUNT])} views as {backbone.entry.name} sees them")
+
+
+def _in_turn(n: int, wanted: int) -> Iterator[list[int]]:
+    """First some spread over all; where some of them cannot be used, the others, a few at a time."""
+    spread = np.unique(np.linspace(0, n - 1, min(n, wanted)).astype(int)).tolist()
+    yield spread
+    others = np.setdiff1d(np.arange(n), spread)
+    for start in range(0, len(others), COUNT):
+        yield others[start : start + COUNT].tolist()

@@ -10,15 +10,19 @@ import numpy as np
 
 from .. import paths
 from ..backbones.base import Backbone
+from ..cache.directory import clean, load, write_directory
 from ..cache.features import Features, opened
 from ..cache.format import Header, Layer, Rows, write
+from ..cache.storage import Storage
+from ..images.part import Part, Seen
 from ..images.sample import ImageSet
+from .by_key import ByKey
 from .contract import Outcome
 from .hashes import Hashes
 from .options import RunOptions
 from .record import Record
-from .rows import gone, rows_of, same, with_kept
-from .stores import Store
+from .rows import leaving, rows_of, same, with_kept
+from .stores import Chain, Store
 
 _BLOCK = 4096  # rows gathered at a time
 
@@ -41,15 +45,17 @@ def publish(
     outcome: Outcome,
     header: Header,
     backbone: Backbone,
-    known: Sequence[Store],
+    known: Sequence[Chain],
     output: Path,
     *,
     existing: Features | None,
     add: bool,
     record: Record | None = None,
     hashes: Hashes | None = None,
+    place: Storage | None = None,
+    part: Part | Seen | None = None,
 ) -> tuple[Features, int, bool]:
-    """Write the file, unless it is the same already.
+    """Write the file, or the directory, unless it is the same already.
 
     Parameters
     ----------
@@ -58,7 +64,7 @@ def publish(
         Of all their samples.
     header : Header
     backbone : Backbone
-    known : sequence of Store
+    known : sequence of Chain
         For each output, the feature of every row.
     output : pathlib.Path
     existing : Features or None
@@ -69,6 +75,10 @@ def publish(
         What this run has seen of the files, for the next one.
     hashes : Hashes, optional
         Knows the perceptual hashes.
+    place : Storage, optional
+        Where the output is a directory.
+    part : Part, optional
+        Of the images this run was about: rows of the others stay.
 
     Returns
     -------
@@ -87,7 +97,9 @@ def publish(
         if add:
             rows = with_kept(rows, existing.rows, seen)
         else:
-            removed = len(gone(existing.rows.paths, seen)) // views
+            removed = len(leaving(existing.rows.paths, seen, part)) // views
+            if part is not None:
+                rows = with_kept(rows, existing.rows, seen, part)
     rows.phash = _phash(rows, existing, hashes, views)
     if existing is not None:
         unchanged = (
@@ -95,15 +107,34 @@ def publish(
             and _same_header(existing.header, header)
             and same(rows, existing.rows)
         )
-    if existing is not None and unchanged and not (record and record.pays(rows, output)):
+    # With the same rows, the index of their files may still be worth writing.
+    pays = unchanged and record is not None and record.pays(rows, _bytes_of(output, place))
+    if existing is not None and unchanged and not pays:
+        if place is not None:
+            clean(place, load(place))
         return existing, removed, False
+    index = None if record is None else record.index(rows)
+    if place is not None:
+        arrays = [ByKey(store, rows.keys, views) for store in known]
+        written = write_directory(
+            place, header, rows, arrays, index=index, existing=existing, refresh=pays
+        )
+        return written, removed, True
     first, *others = (_blocks(store, rows.keys, views) for store in known)
     layers = [
         Layer(each.to_recipe(), backbone.fingerprint(each), blocks)
         for each, blocks in zip(backbone.outputs[1:], others, strict=True)
     ]
-    write(output, header, rows, first, layers, None if record is None else record.index(rows))
+    write(output, header, rows, first, layers, index)
     return opened(output, rows), removed, True
+
+
+def _bytes_of(output: Path, place: Storage | None) -> int:
+    """What is there now and would be written anew, at the most."""
+    if place is None:
+        return output.stat().st_size
+    manifest = load(place)
+    return 0 if manifest is None else manifest.bytes
 
 
 def _phash(

@@ -13,6 +13,7 @@ import numpy as np
 from .. import paths
 from ..cache.index import FileIndex, settled
 from ..cache.layout import Rows
+from ..images.origin import Origin
 from ..images.sample import ImageSet
 from ..texts import find_texts
 from .contract import Outcome
@@ -50,14 +51,17 @@ class Clock:
     time_ns: int
     devices: frozenset[int]
 
-    def grain_ns(self, files: Iterable[str | None]) -> int:
+    def grain_ns(self, files: Iterable[str | Origin | None]) -> int:
         """What these files may be stamped too early by.
 
         A file with a later time than `time_ns` less this may change without looking different.
         """
-        for file in files:
-            if file is None:
+        before: str | None = None
+        for each in files:
+            file = each.file if isinstance(each, Origin) else each
+            if file is None or file == before:  # the members of one tar follow each other
                 continue
+            before = file
             try:  # each file, not its folder: a link may lead to another device
                 if os.stat(file).st_dev not in self.devices:
                     return FOREIGN_GRAIN_NS
@@ -127,8 +131,8 @@ class Record:
             decoders=decoders(),
         )
 
-    def pays(self, rows: Rows, file: Path) -> bool:
-        """Whether to write `file` anew for the index alone, its rows being the same.
+    def pays(self, rows: Rows, size: int) -> bool:
+        """Whether to write a file of `size` bytes anew for the index alone, its rows being the same.
 
         It pays if to read the files that only the new index knows, once more, would cost more.
         """
@@ -146,7 +150,7 @@ class Record:
                 refused &= ~old.unchanged(old.quarantine, new.quarantine)
         sizes = np.concatenate([new.files[gained, 0], new.quarantine[refused, 0]])
         saved = int(sizes.sum()) + _OPEN_BYTES * (len(sizes) + others)
-        return saved > _WRITE_BYTES + 2 * file.stat().st_size
+        return saved > _WRITE_BYTES + 2 * size
 
     def _taken(self, values: np.ndarray, wanted: Sequence[str], nothing: int) -> np.ndarray:
         """The rows of `values` of the samples with these paths; `nothing` where there is no sample."""

@@ -16,7 +16,9 @@ import numpy as np
 
 from .._version import __version__
 from ..cache.features import Features
-from ..cache.index import UNKNOWN, FileIndex, status_of
+from ..cache.index import UNKNOWN, FileIndex, as_row, status_of
+from ..images.limits import DEFAULT, Limits, lifted
+from ..images.origin import Origin
 from ..images.sample import Samples
 from ..texts import find_texts
 from .contract import Outcome
@@ -129,7 +131,12 @@ class Recalled:
 
 
 def recall(
-    samples: Samples, known: Sequence[Known], n_files: int, *, retry: bool = False
+    samples: Samples,
+    known: Sequence[Known],
+    n_files: int,
+    *,
+    retry: bool = False,
+    limits: Limits = DEFAULT,
 ) -> Recalled:
     """The samples whose files are unchanged.
 
@@ -142,6 +149,8 @@ def recall(
         How many feature files this run makes; a reason for the quarantine holds only if each has it.
     retry : bool, default False
         What is in the quarantine is read again.
+    limits : Limits
+        What is in the quarantine for another limit, and within this one, likewise.
     """
     if not known:
         # One number each, however many samples there are.
@@ -162,6 +171,8 @@ def recall(
         paths = [path for path, _ in features.quarantine]
         at, same = _unchanged(samples, paths, index.quarantine, now, index)
         for i in np.flatnonzero(same).tolist():
+            if lifted(features.quarantine[at[i]][1], limits):
+                continue
             size, mtime_ns, ctime_ns, inode = now[i].tolist()
             refused[-1][i] = Remembered(
                 index.quarantine_keys[at[i]].tobytes(),
@@ -182,7 +193,10 @@ def look(samples: Samples) -> np.ndarray:
     return np.fromiter(statuses, np.dtype((np.int64, 4)), len(samples))
 
 
-def _status(file: str | None) -> tuple[int, int, int, int]:
+def _status(file: str | Origin | None) -> tuple[int, int, int, int]:
+    if isinstance(file, Origin):
+        # As it was listed in this run, which is before anything was read.
+        return UNKNOWN if file.status is None else as_row(file.status)
     if file is not None:
         with suppress(OSError, ValueError):  # reading it gives the reason
             return status_of(os.stat(file))

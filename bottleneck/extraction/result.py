@@ -19,7 +19,7 @@ class Extraction:
     Attributes
     ----------
     features : Features
-    output : pathlib.Path or None
+    output : pathlib.Path, str or None
         None if the features stayed in memory.
     seen, computed, reused, quarantined : int
         Images; the last three sum to the first.
@@ -34,10 +34,15 @@ class Extraction:
         False if the file already was what it would have become.
     read : int
         Images whose files were read; the others are unchanged since an earlier run.
+    broken : tuple of str
+        Tars that end too early, and where; rows of what an earlier run found behind that are kept.
+    bad : tuple of (str, str)
+        Path and reason of the images that `quarantined` counts; the file may list those of other
+        parts or folders beside them.
     """
 
     features: Features
-    output: Path | None
+    output: Path | str | None
     seen: int
     computed: int
     reused: int
@@ -49,6 +54,8 @@ class Extraction:
     seconds: float
     written: bool
     read: int = 0
+    broken: tuple[str, ...] = ()
+    bad: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The reply of ``bottleneck extract --json``."""
@@ -61,10 +68,12 @@ class Extraction:
             "seen": self.seen,
             "computed": self.computed,
             "reused": self.reused,
+            "resumed": self.resumed,
             "quarantined": self.quarantined,
             "ignored": self.ignored,
             "removed": self.removed,
             "read": self.read,
+            "broken": list(self.broken),
             "features": [int(x) for x in f.features.shape],
             "layers": {
                 name: [int(x) for x in array.shape]
@@ -81,7 +90,7 @@ def result_of(
     images: ImageSet,
     outcome: Outcome,
     features: Features,
-    output: Path | None,
+    output: Path | str | None,
     started: float,
     removed: int,
     written: bool,
@@ -96,7 +105,7 @@ def result_of(
     outcome : Outcome
         Of all their samples.
     features : Features
-    output : pathlib.Path or None
+    output : pathlib.Path, str or None
     started : float
         By `time.monotonic`, in seconds.
     removed, resumed, read : int
@@ -117,4 +126,6 @@ def result_of(
         seconds=time.monotonic() - started,
         written=written,
         read=read,
+        broken=images.broken,
+        bad=tuple((images.samples[i].path, why) for i, why in sorted(outcome.reasons.items())),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import paths
 from ..cache.layout import Rows
+from ..images.part import Part, Seen
 from ..images.sample import Sample, Samples
 from ..targets import Targets, join_targets
 from ..texts import Coded, Column, concatenated, find_texts
@@ -55,7 +56,7 @@ def rows_of(samples: Sequence[Sample], outcome: Outcome, views: int = 1) -> Rows
     )
 
 
-def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
+def with_kept(new: Rows, old: Rows, seen: Sequence[str], part: Part | Seen | None = None) -> Rows:
     """`new` with the rows of `old` whose path is not among the `seen` ones (``--add``).
 
     Parameters
@@ -63,13 +64,15 @@ def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
     new, old : Rows
     seen : sequence of str
         Ordered like rows.
+    part : Part, optional
+        Only those that are of another part.
 
     Returns
     -------
     Rows
         Ordered by path; a column that only one side has is empty or NaN on the other.
     """
-    kept = old.take(gone(old.paths, seen))
+    kept = old.take(staying(old.paths, seen, part is None, part))
     names = list(dict.fromkeys([*new.meta, *kept.meta]))
     both = [(new, len(new)), (kept, len(kept))]
     known = dict.fromkeys([*new.classes, *kept.classes])
@@ -77,7 +80,7 @@ def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
     shifted = np.array([*(number[name] for name in kept.classes), -1], np.int32)
     labels, classes = _coded(np.concatenate([new.labels, shifted[kept.labels]]), list(known))
     bad = [path for path, _ in old.quarantine]
-    left = [old.quarantine[i] for i in gone(bad, seen).tolist()]
+    left = [old.quarantine[i] for i in staying(bad, seen, part is None, part).tolist()]
     targets = join_targets([(new.targets, new.labels), (kept.targets, kept.labels)])
     merged = Rows(
         paths=concatenated([new.paths, kept.paths]),
@@ -96,6 +99,34 @@ def with_kept(new: Rows, old: Rows, seen: Sequence[str]) -> Rows:
 def gone(of: Sequence[str], seen: Sequence[str]) -> np.ndarray:
     """The places of the paths that are not among the `seen` ones: (m,) int."""
     return np.flatnonzero(find_texts(of, seen) < 0)
+
+
+def staying(
+    of: Sequence[str], seen: Sequence[str], add: bool, part: Part | Seen | None
+) -> np.ndarray:
+    """The places of the paths that stay in a file though the run was not given them: (m,) int.
+
+    Parameters
+    ----------
+    of : sequence of str
+        Paths of the file.
+    seen : sequence of str
+        Those of the run.
+    add : bool
+        All of them stay (``--add``).
+    part : Part or None
+        Those of other parts stay.
+    """
+    left = gone(of, seen)
+    if add or part is None:
+        return left if add else left[:0]
+    return left[~part.holds([of[i] for i in left.tolist()])]
+
+
+def leaving(of: Sequence[str], seen: Sequence[str], part: Part | Seen | None) -> np.ndarray:
+    """The places of the paths that a run without ``--add`` takes out of a file: (m,) int."""
+    left = gone(of, seen)
+    return left if part is None else left[part.holds([of[i] for i in left.tolist()])]
 
 
 def same(a: Rows, b: Rows) -> bool:

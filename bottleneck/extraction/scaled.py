@@ -9,11 +9,10 @@ import numpy as np
 
 from ..engines.base import Engine
 from ..engines.gate import cosine
-from ..images.decode import BadImage
-from ..images.payload import fetch
-from ..images.preprocess import Preprocessing, decoded, frames
+from ..images.preprocess import Preprocessing
 from ..images.sample import Sample
 from ..reporter import Reporter
+from .glance import glance
 
 # Images that are decoded both ways: enough for a median, and a second or two of 12 megapixels.
 COUNT = 16
@@ -66,20 +65,16 @@ def tell_gap(
 
 def _pairs(samples: Sequence[Sample], p: Preprocessing) -> list[tuple[np.ndarray, np.ndarray]]:
     """The views (views, h, w, 3) of images decoded scaled and full, of those where it matters."""
-    full = replace(p, decode="full")
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    for i in np.unique(np.linspace(0, max(0, len(samples) - 1), _TRIED).astype(int)):
-        if i >= len(samples) or samples[i].fault:
+    places = np.unique(np.linspace(0, max(0, len(samples) - 1), _TRIED).astype(int))
+    some = [samples[i] for i in places.tolist() if i < len(samples)]
+    for prepared in glance(some, [p, replace(p, decode="full")]):
+        views = [framed.pixels for framed in prepared.framed.values()]
+        # None is what the pipeline gives the reason for; equal pixels were not decoded smaller.
+        if len(views) < 2 or views[0] is None or views[1] is None:
             continue
-        try:
-            content = fetch(samples[i].source).content
-            small = decoded(content, p).array
-            whole = decoded(content, full).array
-            if small.shape == whole.shape:
-                continue
-            pairs.append((frames(small, p), frames(whole, full)))
-        except BadImage:
-            continue  # the pipeline gives the reason
+        if not np.array_equal(views[0], views[1]):
+            pairs.append((views[0], views[1]))
         if len(pairs) == COUNT:
             break
     return pairs

@@ -1,7 +1,9 @@
 """The guard against a changed environment: a few stored features are computed again and compared.
 
 A recipe says what is meant to decide a feature. Another Pillow, another engine or a GPU is not meant
-to; whether it does is measured on images of the file itself before anything is added to it.
+to; whether it does is measured on images of the file itself before anything is added to it. Where
+none of them can be read any more, nothing is added: an unmeasured mixture looks like a measured one
+ever after, and a file of its own costs nothing, since `fit` reads several.
 """
 
 from __future__ import annotations
@@ -16,14 +18,11 @@ from ..backbones.proof import relative_error
 from ..engines import gate
 from ..engines.base import Engine
 from ..errors import CacheError
-from ..images.decode import BadImage
-from ..images.payload import key_of, payload
-from ..images.preprocess import decoded, frames
 from ..images.sample import Sample
+from .comparable import Held, comparable
 from .stores import Store
 
 COUNT = 8
-_TRIED = 64
 # Between two engines of one precision, on any one image: in fp32 the largest relative error
 # ||a - b|| / ||b||, in the others the largest 1 - cosine, by which their gate measures them too.
 TOLERANCE = {"fp32": 1e-3, "bf16": 1 - gate.MINIMUM, "fp16": 1 - gate.MINIMUM}
@@ -58,7 +57,8 @@ def gap(
     samples: Sequence[Sample],
     known: Store,
     backbone: Backbone,
-) -> float | None:
+    held: Held | None = None,
+) -> tuple[float, int] | None:
     """How far a few stored features lie from what is computed now, by the measure of `TOLERANCE`.
 
     Parameters
@@ -73,44 +73,66 @@ def gap(
     known : Store
         The stored features of one output.
     backbone : Backbone
+    held : Held, optional
+        The file they are in, whose rows say where their images lie.
 
     Returns
     -------
-    float or None
-        None if no stored image was at hand.
+    tuple of float and int, or None
+        The largest gap, and of how many images. None if this run uses none of the stored features.
 
     Raises
     ------
     CacheError
-        If the features differ by more than the precision allows; nothing has been stored yet.
+        If the features differ by more than the precision allows, or rows stay of which no image can
+        be read to compare; nothing has been stored yet.
     """
     views = backbone.preprocessing.views
     count = max(1, min(COUNT, engine.batch_size // views))
-    keys, pixels = _stored_images(samples, known, backbone, count)
-    if not keys:
+    found = comparable(samples, held, known, backbone.preprocessing, count)
+    if not found.keys:
+        _require_unused(held, found.undecodable, describe_change(earlier, environment))
         return None
-    flat = np.concatenate(pixels)
+    flat = np.concatenate(found.pixels)
     again = [
         engine.run(flat[start : start + engine.batch_size])[output]
         for start in range(0, len(flat), engine.batch_size)
     ]
-    found = np.concatenate(again).reshape(len(keys), -1)
+    now = np.concatenate(again).reshape(len(found.keys), -1)
+    stored = known.take(found.keys)
     tolerance = TOLERANCE[backbone.precision]
     if backbone.precision == "fp32":
-        largest = float(relative_error(found, known.take(keys)).max())
+        largest = float(relative_error(now, stored).max())
         measure = "of their length"
     else:
-        largest = float(1 - gate.cosine(found, known.take(keys)).min())
+        largest = float(1 - gate.cosine(now, stored).min())
         measure = "in cosine"
     if not largest <= tolerance:
         raise CacheError(
-            f"environment changed: {describe_change(earlier, environment)}; {len(keys)} stored "
+            f"environment changed: {describe_change(earlier, environment)}; {len(found.keys)} stored "
             f"features, computed again, differ by up to {largest:.2g} {measure}",
             expected=f"at most {tolerance:g}; nothing was written",
             next="run with the versions and the engine the file was made with, or extract into "
             "a new file with -o",
         )
-    return largest
+    return largest, len(found.keys)
+
+
+def _require_unused(held: Held | None, undecodable: Sequence[str], change: str) -> None:
+    """Raise a CacheError if stored features stay in use that nothing could be compared with."""
+    if undecodable:
+        what = f"images of stored features cannot be decoded any more: {undecodable[0]}"
+    elif held is not None and held.kept and len(held.features):
+        what = f"none of the images of its {len(held.features)} rows can be read to compare"
+    else:
+        return
+    raise CacheError(
+        f"environment changed: {change}; {what}",
+        expected="a few of the file's images, to compute again; nothing was written",
+        where="" if held is None else f"{held.features.file}, images below {held.features.root}",
+        next="bring some of these images back, run with the versions and the engine the file was "
+        "made with, or extract into a new file with -o (`bottleneck fit` takes both)",
+    )
 
 
 def describe_change(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -132,26 +154,3 @@ def describe_change(old: dict[str, Any], new: dict[str, Any]) -> str:
         if flat[0].get(name) != flat[1].get(name)
     ]
     return ", ".join(changes)
-
-
-def _stored_images(
-    samples: Sequence[Sample], known: Store, backbone: Backbone, count: int
-) -> tuple[list[bytes], list[np.ndarray]]:
-    """Keys and pixels (views, h, w, 3) of a few images whose feature is stored, spread over all."""
-    keys: list[bytes] = []
-    pixels: list[np.ndarray] = []
-    for i in np.unique(np.linspace(0, len(samples) - 1, _TRIED).astype(int)):
-        if samples[i].fault:
-            continue
-        try:
-            content = payload(samples[i].source)
-            key = key_of(content)
-            if key in known and key not in keys:
-                p = backbone.preprocessing
-                pixels.append(frames(decoded(content, p).array, p))
-                keys.append(key)
-        except BadImage:
-            continue  # the pipeline gives the reason
-        if len(keys) == count:
-            break
-    return keys, pixels

@@ -9,14 +9,19 @@ from typing import Any
 
 from ..backbones import nodes
 from ..backbones.base import PRECISIONS, Backbone
+from ..cache.atomic import require_space
 from ..cache.features import Features
 from ..cache.index import FileIndex, index_of
+from ..cache.storage import LocalStorage, Storage
+from ..images.part import seen_of
 from ..images.sample import ImageSet
 from ..reporter import Reporter, Silent
+from .comparable import Held
 from .contract import Sink
 from .lane import Lane
 from .options import RecipeOptions, RunOptions
 from .remember import Known, Recalled, recall
+from .rows import staying
 from .settle import (
     refuse_unfit_layers,
     settle_backbone,
@@ -25,10 +30,10 @@ from .settle import (
     warn_if_enormous,
     warn_of_a_frame,
 )
+from .space import file_need, path_bytes_of, shards_need
 from .stores import RowStore, Store
 from .target import (
     compatible,
-    disk_need,
     open_target,
     parts_folder,
     precise_enough,
@@ -62,6 +67,12 @@ class Start:
         Features that a run that did not end has left.
     n_missing : int
         Images to compute at the most, by their number.
+    place : Storage or None
+        Where the output is a directory.
+    n_whole : int
+        Images of the new file, those included whose path is gone and that are kept.
+    path_bytes : int
+        Of a stored path, on average.
     """
 
     output: Path
@@ -74,6 +85,15 @@ class Start:
     index: FileIndex | None
     resumed: int
     n_missing: int
+    place: Storage | None = None
+    n_whole: int = 0
+    path_bytes: int = 0
+
+    @property
+    def named(self) -> Path | str:
+        """The output as the user named it: a URL for one on another machine."""
+        place = self.place
+        return self.output if place is None or isinstance(place, LocalStorage) else place.name
 
     def lane(self, images: ImageSet, sinks: Sequence[Sink], reporter: Reporter) -> Lane:
         """The backbone, ready to take the images."""
@@ -87,11 +107,25 @@ class Start:
             sinks,
             self.n_missing,
             reporter,
+            None if self.existing is None else Held(self.existing, self.options.add),
         )
 
-    def disk_need(self) -> int:
-        """Bytes while it runs, at the most."""
-        return disk_need(self.n_missing, self.sizes, self.backbone.preprocessing.views)
+    def disk_need(self, n_missing: int | None = None) -> int:
+        """Bytes while it runs, at the most: sealed shards, and the whole new file beside the old one.
+
+        Parameters
+        ----------
+        n_missing : int, optional
+            Images to compute, where that is known better. If it is 0, nothing may be written at all.
+        """
+        n = self.n_missing if n_missing is None else n_missing
+        views, store = self.backbone.preprocessing.views, self.options.store or "float32"
+        if not n:
+            return 0
+        # Of a directory only the new rows are written.
+        written = self.n_whole if self.place is None else n + self.resumed
+        whole = file_need(written, self.sizes, views, store, self.path_bytes)
+        return shards_need(n, self.sizes, views) + whole
 
 
 def start_of(
@@ -103,13 +137,14 @@ def start_of(
     *,
     by_default: bool,
     fetch: bool = True,
+    place: Storage | None = None,
 ) -> Start:
     """Look at the file and at what was left beside it; refuse what must not be mixed or lost.
 
     Parameters and errors are those of `job.extract_to_files`; nothing is written, and without `fetch`
     no weights are downloaded.
     """
-    existing = open_target(output, recipe_options, options)
+    existing = open_target(output, recipe_options, options, place, reporter)
     recorded = existing.recipe if existing is not None else None
     backbone = settle_backbone(recipe_options, recorded, reporter, fetch=fetch)
     existing = compatible(existing, backbone, images, output, options)
@@ -121,6 +156,9 @@ def start_of(
     if left is not None and recipe_options.precision == "auto":
         backbone = backbone.with_precision(left)
     elif recorded is None:
+        # Before any weights are loaded; what runs before this one have sealed is known only then.
+        if fetch:
+            require_space(output.parent, least_need(backbone, images, options))
         backbone = settle_precision(
             backbone, recipe_options, options, images, reporter, measure=fetch
         )
@@ -144,7 +182,12 @@ def start_of(
         warn_of_a_frame(backbone, reporter)
     sizes = _sizes(backbone, existing)
     warn_if_enormous(backbone, sizes, new, len(images.samples), options.store, reporter)
-    done = 0 if new or existing is None else len(existing) // views
+    done = kept_rows = 0
+    if existing is not None:
+        # What is in the quarantine is mostly not computed either.
+        done = 0 if new else len(existing) // views + len(existing.quarantine)
+        share = seen_of(images, options.share, existing.root)
+        kept_rows = len(staying(existing.rows.paths, images.columns.paths, options.add, share))
     return Start(
         output=output,
         existing=existing,
@@ -155,7 +198,10 @@ def start_of(
         environments=environments,
         index=None if existing is None else index_of(existing),
         resumed=resumed,
+        place=place,
         n_missing=max(0, len(images.samples) - resumed - done),
+        n_whole=len(images.samples) + kept_rows // views,
+        path_bytes=path_bytes_of(images.columns.paths),
     )
 
 
@@ -168,6 +214,12 @@ def _precision_of_parts(output: Path, backbone: Backbone) -> str | None:
         for precision in PRECISIONS
     }
     return max(left, key=lambda precision: left[precision]) if any(left.values()) else None
+
+
+def least_need(backbone: Backbone, images: ImageSet, options: RunOptions) -> int:
+    """Bytes that a new file takes, whatever is computed already."""
+    n, views = len(images.samples), backbone.preprocessing.views
+    return file_need(n, nodes.sizes_of(backbone), views, options.store or "float32")
 
 
 def _sizes(backbone: Backbone, existing: Features | None) -> list[int]:
@@ -184,4 +236,4 @@ def recall_for(images: ImageSet, starts: Sequence[Start], options: RunOptions) -
         for start in starts
         if start.existing is not None and start.index is not None and not options.rehash
     ]
-    return recall(images.columns, known, len(starts), retry=options.retry)
+    return recall(images.columns, known, len(starts), retry=options.retry, limits=options.limits)

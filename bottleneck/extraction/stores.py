@@ -187,6 +187,11 @@ class Chain:
         self._stores = stores
         self._feature_size = feature_size
 
+    @property
+    def feature_size(self) -> int:
+        """d of every row: of all views of an image."""
+        return self._feature_size
+
     def __len__(self) -> int:
         return sum(len(store) for store in self._stores)
 

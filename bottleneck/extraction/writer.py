@@ -26,18 +26,29 @@ class Rows:
     views : int
         Rows that an image has.
     settle : callable
-        Hears of the keys that are in all sinks.
+        Hears of the keys that are in all sinks, or in none for good.
+    refuse : callable, optional
+        Hears of how many images have features that are numbers, and the keys of those that have not,
+        which are stored nowhere.
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], views: int, settle: Callable[[Sequence[bytes]], None]
+        self,
+        sinks: Sequence[Sink],
+        views: int,
+        settle: Callable[[Sequence[bytes]], None],
+        refuse: Callable[[int, Sequence[bytes]], None] = lambda n_sound, keys: None,
     ) -> None:
         self.sinks = sinks
         self._views = views
         self._settle = settle
+        self._refuse = refuse
         self._next = 0
-        self._early: dict[int, tuple[Sequence[bytes], Sequence[int], list[np.ndarray]]] = {}
+        self._early: dict[
+            int, tuple[Sequence[bytes], Sequence[int], list[np.ndarray], np.ndarray]
+        ] = {}
         self._rest: list[np.ndarray] | None = None  # views of an image that is not complete
+        self._rest_sound = np.ones(0, bool)
         self.stored = 0
 
     def put(
@@ -46,26 +57,47 @@ class Rows:
         keys: Sequence[bytes],
         hashes: Sequence[int],
         features: list[np.ndarray],
+        sound: np.ndarray | None = None,
     ) -> None:
-        """Take a batch: key and phash of the images that end in it, and an array for each output."""
-        self._early[number] = keys, hashes, features
+        """Take a batch: key and phash of the images that end in it, and an array for each output.
+
+        `sound` says which views have numbers for features, (m,) bool; by default all.
+        """
+        if sound is None:
+            sound = np.ones(len(features[0]), bool)
+        self._early[number] = keys, hashes, features, sound
         while self._next in self._early:
             self._append(*self._early.pop(self._next))
             self._next += 1
 
     def _append(
-        self, keys: Sequence[bytes], hashes: Sequence[int], features: list[np.ndarray]
+        self,
+        keys: Sequence[bytes],
+        hashes: Sequence[int],
+        features: list[np.ndarray],
+        sound: np.ndarray,
     ) -> None:
         if self._rest is not None:
             features = [np.concatenate(both) for both in zip(self._rest, features, strict=True)]
+            sound = np.concatenate([self._rest_sound, sound])
         whole = len(keys) * self._views
         self._rest = [each[whole:] for each in features] if len(features[0]) > whole else None
+        self._rest_sound = sound[whole:]
         if not whole:
             return
         rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
-        for sink, each in zip(self.sinks, features, strict=True):
-            sink.append(rows, each[:whole].reshape(len(keys), -1), np.array(hashes, np.uint64))
-        self.stored += len(keys)
+        values = [each[:whole].reshape(len(keys), -1) for each in features]
+        codes = np.array(hashes, np.uint64)
+        good = np.asarray(sound[:whole].reshape(len(keys), -1).all(axis=1))
+        if not good.all():
+            rows, codes, values = rows[good], codes[good], [each[good] for each in values]
+        self._refuse(
+            len(rows), [key for key, kept in zip(keys, good.tolist(), strict=True) if not kept]
+        )
+        if len(rows):
+            for sink, each in zip(self.sinks, values, strict=True):
+                sink.append(rows, each, codes)
+        self.stored += len(rows)
         self._settle(keys)
 
 

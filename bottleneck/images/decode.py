@@ -6,8 +6,6 @@ tried. Whatever is wrong with the bytes comes out as `BadImage`.
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +22,11 @@ from .color import (
 from .depth import is_wide_color, stored_values
 from .formats import HEAD_BYTES, describe, sniff
 from .guard import strictly
+from .headers import SIZES, gif_is_animated
 from .jpeg import decode_rgb, shrink_for, trusted
+from .limits import MAX_PIXELS, too_many_pixels
 from .plugins import open_header
+from .reasons import one_line, reason_for, truncation
 from .value_range import ValueRange, note_use, parse_range
 
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ __all__ = [
 # What size an upright image of some size, (width, height) both, is resized to as a whole.
 Target = Callable[[tuple[int, int]], tuple[int, int]]
 
-# A bomb of a few KB can declare gigapixels; 100 MP (300 MB as RGB) is beyond every camera's frame
-# that is resized to a few hundred pixels afterwards.
-MAX_PIXELS = 100_000_000
-
-_ENDS_EARLY = re.compile("truncat|unexpected end|not enough|buffer is not large", re.IGNORECASE)
-_CUT = "truncated: the file ends before the image does"
+_SEVERAL = "several_frames"
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, range: str = "full") -> Image.Image:
@@ -93,7 +89,7 @@ def decode_pixels(
     max_pixels: int = MAX_PIXELS,
     range: str = "full",
     target: Target | None = None,
-) -> tuple[np.ndarray, float | None]:
+) -> tuple[np.ndarray, float | None, bool]:
     """Decode an image file to upright RGB pixels: those of `decode`, the quickest way.
 
     Parameters
@@ -108,6 +104,9 @@ def decode_pixels(
     pixels : ndarray of shape (h, w, 3), uint8
     range_used : float or None
         As `value_range.note_use` has it.
+    several : bool
+        Whether the file holds further frames or pages, as far as its decoder knows without decoding
+        them.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def decode_pixels(
     # Not within `work`: a warning must not become the reason of an image, even if it is an error.
     quick = sniff(data[:HEAD_BYTES]) == "JPEG" and trusted()
 
-    def work(kind: str) -> tuple[np.ndarray, float | None]:
+    def work(kind: str) -> tuple[np.ndarray, float | None, bool]:
         shrink = 1
         if kind == "JPEG":
             header = open_header(data, kind)
@@ -133,9 +132,10 @@ def decode_pixels(
                 shrink = _shrink(header.size, method, target)
             pixels = decode_rgb(data, header, shrink) if quick else None
             if pixels is not None:
-                return (pixels if method is None else _turned(pixels, method)), None
+                return (pixels if method is None else _turned(pixels, method)), None, False
         image = _decode(data, kind, max_pixels, values, shrink)
-        return np.asarray(image), image.info.get("range_used")
+        info = image.info
+        return np.asarray(image), info.get("range_used"), info.get(_SEVERAL, False)
 
     return _read(data, max_pixels, work)
 
@@ -146,9 +146,8 @@ def _read(data: bytes, max_pixels: int, work: Callable[[str], T]) -> T:
     kind = sniff(head)
     if kind is None:
         raise BadImage(describe(head))
-    if kind == "WebP":
-        # Its plugin makes room for the whole canvas as soon as it is opened.
-        _check_size(_webp_size(data), max_pixels)
+    if kind in SIZES:  # its plugin takes memory as soon as it is opened
+        _check_size(SIZES[kind](data), max_pixels)
     try:
         return strictly(lambda: work(kind))
     except BadImage:
@@ -156,12 +155,8 @@ def _read(data: bytes, max_pixels: int, work: Callable[[str], T]) -> T:
     except MemoryError as error:
         raise BadImage(f"{kind} that needs more memory than there is") from error
     except Exception as error:  # Pillow raises SyntaxError, ValueError, struct.error, KeyError...
-        if kind == "WebP" and len(data) < (whole := 8 + int.from_bytes(data[4:8], "little")):
-            percent = 100 * len(data) / whole
-            raise BadImage(f"truncated after {percent:.0f} % of its bytes") from error
-        if _ENDS_EARLY.search(str(error)):
-            raise BadImage(_CUT) from error
-        raise BadImage(f"broken {kind}: {_one_line(error)}") from error
+        whole = 8 + int.from_bytes(data[4:8], "little") if kind == "WebP" else 0
+        raise BadImage(reason_for(kind, error, len(data), whole)) from error
 
 
 def _decode(
@@ -171,6 +166,7 @@ def _decode(
     _check_size(image.size, max_pixels)
     if shrink > 1:  # only of JPEG
         image.draft(None, (image.width // shrink, image.height // shrink))
+    several = _has_several(image, data, kind)
     color_16 = _is_16_bit_color(image)
     tile = image.tile[0] if image.tile else None  # gone once the pixels are loaded
     try:
@@ -178,7 +174,7 @@ def _decode(
     except MemoryError:
         raise
     except Exception as error:
-        cut = _truncation(image, error)
+        cut = truncation(image, error)
         if cut is None:
             raise
         raise BadImage(cut) from error
@@ -189,7 +185,19 @@ def _decode(
     if is_wide_color(tile) and stored is None:
         extrema = image.getextrema()  # of the high bytes, which is near enough; alpha left out
         note_use(rgb.info, extrema[:1] if image.mode == "LA" else extrema[:3], None)
+    if several:
+        rgb.info[_SEVERAL] = True
     return rgb
+
+
+def _has_several(image: Any, data: bytes, kind: str) -> bool:
+    """Whether an image that was only opened has more than one frame or page; decodes none."""
+    if kind == "GIF":  # Pillow would read the next frame's header into the first one's image
+        return gif_is_animated(data)
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # of broken files: what `load` makes of them counts
+        return False
 
 
 def upright(
@@ -339,30 +347,13 @@ def _strictly_loaded(image: Any, max_pixels: int, convert: Callable[[Any], T]) -
     except BadImage:
         raise
     except Exception as error:
-        raise BadImage(f"a PIL image that cannot be read: {_one_line(error)}") from error
+        raise BadImage(f"a PIL image that cannot be read: {one_line(error)}") from error
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise BadImage(
-            f"{width}x{height} = {width * height / 1e6:.0f} MP, "
-            f"over the limit of {max_pixels / 1e6:g} MP"
-        )
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height from a WebP header (RFC 9649, section 2); (0, 0) where it is too short."""
-    head = data[:30].ljust(30, b"\0")
-    if head[12:16] == b"VP8X":
-        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
-    if head[12:16] == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if head[12:16] == b"VP8 ":
-        width, height = struct.unpack_from("<HH", head, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    return 0, 0
+        raise BadImage(too_many_pixels(width, height, max_pixels))
 
 
 def _is_16_bit_color(image: Any) -> bool:
@@ -376,24 +367,3 @@ def _fold_transparency(image: Any) -> None:
     hidden = image.info.get("transparency")
     if isinstance(hidden, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
-
-
-def _truncation(image: Any, error: Exception) -> str | None:
-    """The reason for a file that ends too early, with how much is there; None for other faults."""
-    if not _ENDS_EARLY.search(str(error)):
-        return None
-    try:
-        # What was decoded before the end lies in the image already, the rest is still zero.
-        box = image.im.getbbox()
-    except Exception:
-        box = None
-    if not box or box[3] >= image.size[1]:
-        return _CUT
-    return f"truncated after {100 * box[3] / image.size[1]:.0f} % of its rows"
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    if not re.search("[A-Za-z]{4}", text):  # a KeyError says no more than the key
-        text = f"an unusable header ({text})"
-    return "".join(c if c.isprintable() else "?" for c in text)[:200]

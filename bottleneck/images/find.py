@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..paths import escape, order
+from ..remote.listing import find_folder, is_remote_folder, refuse_folders, refuse_globs
+from ..remote.urls import as_path, is_url, name_of, parent
 from ..targets import Targets, require_task, settle
 from ..texts import Coded, Texts, concatenated
 from .folders import Sniff, begins_as_image
@@ -22,6 +24,8 @@ from .sample import ImageSet, Sample, Samples
 from .several import Union, read_loose, read_several
 from .tables import samples_of
 from .tabular import is_data_frame, is_table, read_table
+from .tars.finding import find_tars
+from .tars.locations import tars_in, tars_of
 
 # Rows of an image set; more than this many images do not fit into one run.
 _INDEX = np.int32
@@ -88,8 +92,14 @@ def find(
     join = labels is not None and (isinstance(labels, (str, os.PathLike)) or is_data_frame(labels))
     sequence = None if join else labels
     arguments = _paths(inputs)
+    # What a user wrote by hand; a long list may hold anything, each with its own reason.
+    written = missing == "error" or isinstance(inputs, (str, os.PathLike))
+    if arguments and (written or len(arguments) == 1):
+        refuse_globs(arguments)
     if is_data_frame(inputs) or (arguments and len(arguments) == 1 and is_table(arguments[0])):
-        source = inputs if arguments is None else existing(arguments[0])
+        source = inputs if arguments is None else arguments[0]
+        if isinstance(source, str) and not is_url(source):
+            source = existing(source)
         if labels is not None:
             raise InputError(
                 "labels were given twice: the images are named by a table already",
@@ -106,12 +116,24 @@ def find(
         return _settled(
             from_memory(inputs, sequence), task if sequence is not None else _stated(task)
         )
+    tars = None if sequence is not None else _tars(arguments)
+    if tars is not None:
+        if path_column is not None and not join:
+            raise InputError(
+                "--path-column was given, but the images are members of tars",
+                expected="--label-column and --split-column, which name members or keys of .json",
+            )
+        return _from_tars(tars, base, columns, labels if join else None)
     if not join and (path_column or label_columns or split_column):
         raise InputError(
             "columns were named, but there is no table",
             expected="a .csv, .tsv or .parquet file as IMAGES or --labels",
         )
+    if len(arguments) == 1 and sequence is None and is_remote_folder(arguments[0]):
+        return _joined(find_folder(arguments[0]), labels if join else None, columns)
     mode = missing or ("error" if isinstance(inputs, (str, os.PathLike)) else "fault")
+    if mode == "error" and len(arguments) > 1:
+        refuse_folders(arguments)
     found, listed = _from_paths(arguments, base, mode == "error", begins)
     if sequence is not None:
         found = _align(found, read_labels(sequence, _only_files(listed, arguments)), listed)
@@ -122,6 +144,41 @@ def find(
         found = replace(found, samples=samples, notes=listed.notes + notes)
         return _settled(found, task, name, table.where)
     return _settled(found, task if sequence is not None else _stated(task))
+
+
+def _tars(arguments: Sequence[str]) -> list[str] | None:
+    """The tars that are meant, or None if something else is."""
+    tars = tars_of(arguments)
+    if tars is not None or len(arguments) != 1 or not os.path.isdir(arguments[0]):
+        return tars
+    return tars_in(os.path.abspath(arguments[0]))
+
+
+def _from_tars(
+    tars: Sequence[str], base: str | None, columns: dict[str, Any], labels: Any
+) -> ImageSet:
+    task = columns["task"]
+    named = {} if labels is not None else columns
+    found, name = find_tars(
+        tars,
+        base,
+        label_columns=named.get("label_columns", ()),
+        split_column=named.get("split_column"),
+        task=task,
+    )
+    if labels is None:
+        return _settled(found, task, name, found.name)
+    return _joined(found, labels, columns)
+
+
+def _joined(found: ImageSet, labels: Any, columns: dict[str, Any]) -> ImageSet:
+    """The same images with the labels of a table, if there is one."""
+    if labels is None:
+        return _settled(found, _stated(columns["task"]))
+    table = read_table(labels)
+    samples, name, notes = join_labels(found.samples, table, found.root, **columns)
+    found = replace(found, samples=samples, notes=notes)
+    return _settled(found, columns["task"], name, table.where)
 
 
 def _stated(task: str) -> str:
@@ -153,26 +210,29 @@ def _as_list(inputs: Any) -> Any:
 def _paths(inputs: Any) -> list[str] | None:
     """The arguments as paths, or None if they are something else."""
     if isinstance(inputs, (str, os.PathLike)):
-        return [os.fsdecode(inputs)]
+        return [as_path(os.fsdecode(inputs))]
     if not isinstance(inputs, (list, tuple)):
         return None
     if not inputs:
         raise InputError("no images were given: an empty list", expected="at least one image")
     if all(isinstance(item, (str, os.PathLike)) for item in inputs):
-        return [os.fsdecode(item) for item in inputs]
+        return [as_path(os.fsdecode(item)) for item in inputs]
     return None
 
 
 def _from_table(source: Any, base: str | None, columns: dict[str, Any]) -> ImageSet:
     table = read_table(source)
     named = isinstance(source, str)
-    if base is None:
+    home = None
+    if base is None and named and is_url(source):
+        base = home = parent(source)
+    elif base is None:
         base = os.path.dirname(os.path.abspath(source)) if named else os.getcwd()
-    samples, root, rows, entries, labels, notes = samples_of(table, base, **columns)
+    samples, root, rows, entries, labels, notes = samples_of(table, base, home=home, **columns)
     faults = {sample.fault for sample in samples}
     if None not in faults and "no such file" in faults:
         notes.append(f"{table.where}: no path exists below {base}: wrong --root?")
-    name = os.path.splitext(os.path.basename(source))[0] if named else "table"
+    name = _stem(source) if named else "table"
     found = _ordered(root, name, samples, labels.targets, notes, rows, entries)
     return _settled(found, columns["task"], labels.name, table.where)
 
@@ -198,11 +258,15 @@ def _from_paths(
         given.notes.append(f"{again} files were given more than once and count once.")
     lone = len(arguments) == 1 and not given.folders and len(union.paths) == 1
     notes = given.notes + ([] if lone else notes)
-    samples = _samples(union, layout, base)
-    alone = samples[0].source if lone else ""
-    name = os.path.splitext(os.path.basename(alone))[0] if lone else os.path.basename(base)
+    samples = samples_in(union, layout, base)
+    name = _stem(samples[0].path) if lone else os.path.basename(base)
     name = escape(name or "images")
     return ImageSet(base, name, samples, given.ignored, notes, places, entries), given
+
+
+def _stem(path: str) -> str:
+    """The name of a file, or of what a URL names, without its suffix."""
+    return os.path.splitext(os.path.basename(name_of(path)))[0]
 
 
 def _inside(part: Part, base: str) -> bool:
@@ -243,7 +307,7 @@ def _once(
     entries = np.empty(len(order), _INDEX)
     entries[order] = np.cumsum(new) - 1
     places = order[new].astype(_INDEX)
-    faults, addresses = dict[int, str](), dict[int, str]()
+    faults, addresses = dict[int, str](), dict[int, Any]()
     for part, offset in zip(parts, offsets.tolist(), strict=False):
         for of_part, of_all in ((part.faults, faults), (part.addresses, addresses)):
             for i, text in of_part.items():
@@ -265,7 +329,7 @@ def _relative(part: Part, start: str) -> Texts:
     )
 
 
-def _samples(union: Union, layout: Layout, base: str) -> Samples:
+def samples_in(union: Union, layout: Layout, base: str) -> Samples:
     """Paths and what their folders say, as columns."""
     which, places = layout.which, layout.places
     # In the order of the feature file, which then need not number them again.

@@ -153,7 +153,14 @@ def describe(head: bytes) -> str:
             return f"{name}, not an image"
     if head[4:8] == b"ftyp":
         return "a film (MP4 or the like), not an image"
+    if head[:4] == b"RIFF":
+        return "RIFF that is no WebP: a film or sound, or damaged at its start"
+    if len(head) < 8:
+        return f"{len(head)} byte{'s' * (len(head) > 1)}, too short for an image"
     printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     if printable >= 0.95 * len(head):
         return "text, not an image"
-    return f"no image format known here (begins with {head[:8].hex(' ')})"
+    for start, name in ((b"\xff\xd8", "JPEG"), (b"BM", "BMP"), (b"GI", "GIF"), (b"PNG", "PNG")):
+        if head.startswith(start):
+            return f"begins like a {name}, and does not go on like one: damaged at its start"
+    return f"no image format known here, or damaged at its start ({head[:8].hex(' ')})"

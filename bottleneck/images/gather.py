@@ -8,16 +8,17 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InputError
-from ..paths import escape
+from ..paths import escape, unescape
+from ..remote.door import require
+from ..remote.urls import as_path
 from ..texts import Texts, concatenated
-from .address import address_fault
+from .address import address_of
 from .folders import Sniff, begins_as_image, file_fault, is_image_file, walk
 from .formats import suffix
 from .tabular import is_table
-
-_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(slots=True)
@@ -56,12 +57,12 @@ class Given:
         """The folders given, each once, in the user's order."""
         return list(dict.fromkeys(part.folder for part in self.parts if part.folder is not None))
 
-    def add_file(self, path: str, fault: str | None, *, address: bool = False) -> None:
-        """Take one file by its absolute path, or an address as it was written."""
+    def add_file(self, path: str, fault: str | None, *, source: Any = None) -> None:
+        """Take one file by its absolute path, or what an address names, and its name."""
         if not self.parts or self.parts[-1].folder is not None:
             self.parts.append(Part(None))
-        self.parts[-1].add(path, fault, address)
-        if not address:
+        self.parts[-1].add(path, fault, source)
+        if source is None:
             self.add_home(os.path.dirname(path))
 
     def add_home(self, folder: str) -> None:
@@ -82,25 +83,25 @@ class Part:
         Stored form: relative to the folder, or absolute; an address as it was written, escaped.
     faults : dict of int to str
         By place.
-    addresses : dict of int to str
-        What is no file here, by place.
+    addresses : dict of int to object
+        The sources of what is no file here, by place.
     """
 
     folder: str | None
     paths: Texts = field(default_factory=lambda: Texts.of(()))
     faults: dict[int, str] = field(default_factory=dict)
-    addresses: dict[int, str] = field(default_factory=dict)
+    addresses: dict[int, Any] = field(default_factory=dict)
     _new: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.paths) + len(self._new)
 
-    def add(self, path: str, fault: str | None, address: bool) -> None:
+    def add(self, path: str, fault: str | None, source: Any = None) -> None:
         """Append one file."""
         if fault is not None:
             self.faults[len(self)] = fault
-        if address:
-            self.addresses[len(self)] = path
+        if source is not None:
+            self.addresses[len(self)] = source
         self._new.append(escape(path))
 
     def all(self) -> Texts:
@@ -116,20 +117,23 @@ def gather(given: Given, argument: str, strict: bool, *, alone: bool, listed: bo
         for path in _stdin():
             gather(given, path, strict=False, alone=False, listed=True)
         return
-    address = address_fault(argument)
-    if address and listed:
-        given.add_file(argument, address, address=True)
+    address = address_of(argument)
+    if address:
+        if address.fault and not listed:
+            require(argument)  # raises it as the error of an argument
+        given.add_file(address.name, address.fault, source=address.source or address.name)
         given.singles += 1
         return
-    if not argument or address:
-        raise InputError(
-            address or "an empty path",
-            expected="files on this computer",
-            next="download the images first",
-        )
+    argument = as_path(argument)
+    if not argument:
+        raise InputError("an empty path", expected="files on this computer, or URLs")
     path = os.path.abspath(argument)
     if not os.path.lexists(path):
         path = os.path.abspath(os.path.expanduser(argument))
+    if "%" in argument and not os.path.lexists(path):
+        # As paths stand in feature files and predictions, whose lists are piped back in.
+        stored = os.path.abspath(unescape(argument))
+        path = stored if os.path.lexists(stored) else path
     if os.path.lexists(path):
         _add(given, path, argument, alone=alone)
     elif glob.has_magic(argument) and not listed:
@@ -173,11 +177,11 @@ def _add(given: Given, path: str, argument: str, *, alone: bool, chosen: bool = 
 
 def _refuse_others(path: str, argument: str, alone: bool, begins: Sniff) -> None:
     """Errors for files that mean something, but not images."""
-    if path.lower().endswith(_TAR):
+    if path.lower().endswith((".tar", ".tgz")):
         raise InputError(
-            f"{argument} is a tar: tars are not read yet",
-            expected="a folder, a table, images, a glob or -",
-            next=f"unpack it: tar -xf {argument}",
+            f"{argument} is a tar in a list of images",
+            expected="tars as IMAGES, and nothing else beside them",
+            next=f"bottleneck extract {argument}",
         )
     if is_table(path):
         raise InputError(
@@ -206,11 +210,29 @@ def _stdin() -> list[str]:
             where="-",
             next="pipe the list in: find photos -name '*.jpg' | bottleneck extract -",
         ) from error
-    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    paths = [os.fsdecode(line) for line in lines if line.strip()]
+    paths = [os.fsdecode(line) for line in entries_of(data)]
     if not paths:
         raise InputError("the list on stdin is empty", expected="a path on each line", where="-")
     return paths
+
+
+def entries_of(data: bytes) -> list[bytes]:
+    r"""The entries of a list of paths: each ended by NUL if there is one at all, else by a line break.
+
+    No name holds a NUL, and ``find -print0``, ``git ls-files -z`` and the like end each name with one:
+    a list can be told from its bytes, without an option that could be forgotten.
+
+    Examples
+    --------
+    >>> entries_of(b"a.png\r\nb.png\r\n"), entries_of(b"a\nb.png\0c.png\0"), entries_of(b"a\rb.png\n")
+    ([b'a.png', b'b.png'], [b'a\nb.png', b'c.png'], [b'a\rb.png'])
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in data:
+        return [entry for entry in data.split(b"\0") if entry]
+    # A carriage return may be a part of a name; at the end of one it takes a list that ends with NUL.
+    lines = (line.removesuffix(b"\r") for line in data.split(b"\n"))
+    return [line for line in lines if line.strip()]
 
 
 def existing(argument: str) -> str:

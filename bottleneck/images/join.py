@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import InputError
-from ..paths import escape
+from ..paths import as_name, escape
 from .columns import (
     choose_path_column,
     choose_split_column,
@@ -18,7 +18,7 @@ from .columns import (
     read_splits,
 )
 from .labels import read_labels
-from .lookup import stem
+from .lookup import Readings, stem
 from .sample import Sample, Samples
 from .tables import once
 from .tabular import Table
@@ -64,11 +64,14 @@ def join_labels(
             by_name.setdefault(spelling, []).append(sample.path)
     prefix = escape(os.path.join(root, ""))
 
-    def find(value: str) -> list[str]:
-        for written in (value, escape(os.path.normpath(value)) if value else ""):
-            if hits := by_path.get(written.removeprefix(prefix)):
-                return hits
-        return []
+    def stored(value: str) -> list[str]:
+        return by_path.get(value.removeprefix(prefix), [])
+
+    def written(value: str) -> list[str]:
+        path = os.path.normpath(as_name(value)) if value else ""
+        return stored(escape(path)) or stored(value.replace("%", "%25"))
+
+    find = Readings(written, stored)
 
     def find_below(value: str) -> list[str]:
         return by_name.get(value) or by_name.get(escape(value), [])
@@ -80,6 +83,10 @@ def join_labels(
     notes += labels.notes
     found = [method(value) for value in values]
     two = [i for i, paths in enumerate(found) if len(paths) > 1]
+    if any("%" in values[i] for i in two):
+        find.settle(values)
+        found = [method(value) for value in values]
+        two = [i for i, paths in enumerate(found) if len(paths) > 1]
     table.fail(
         f"two images for one id: {two and found[two[0]]}",
         two,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..paths import escape, unescape
+from ..paths import SURROGATES, escape, unescape
+from ..paths import as_text as spelled
 from .folders import is_unlisted
 
 SPLIT_WORDS = {
@@ -56,11 +57,8 @@ def as_text(name: str) -> str:
     >>> as_text("50%"), as_text("bad\udcff"), as_text("bad%FF")
     ('50%', 'bad%FF', 'bad%25FF')
     """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return escape(name)
-    return escape(name) if _ESCAPED.search(name) else name
+    text = spelled(name)
+    return escape(text) if SURROGATES.search(text) or _ESCAPED.search(text) else text
 
 
 class Place(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from ..paths import unescape
+from ..paths import as_name, unescape
+from ..remote.urls import as_path
 from .folders import walk
 from .formats import is_image_name
 
@@ -19,6 +21,36 @@ def stem(name: str) -> str:
     ('ants/0013', 'scan.001')
     """
     return name[: name.rindex(".")] if is_image_name(name) else name
+
+
+class Readings:
+    """The two ways to read a value with ``%XX``: as a file is called, or as paths are stored.
+
+    Feature files and predictions write ``50%25.jpg`` for ``50%.jpg``. Where there is a file of each
+    name, one value alone could mean either.
+
+    Parameters
+    ----------
+    written, stored : callable, str -> list of str
+        What a value names if it is read as it is written, and if it is a stored path.
+    """
+
+    def __init__(
+        self, written: Callable[[str], list[str]], stored: Callable[[str], list[str]]
+    ) -> None:
+        self._readings = (written, stored)
+
+    def __call__(self, value: str) -> list[str]:
+        """What a value names: by each reading, unless only one is left."""
+        readings = self._readings if "%" in value else self._readings[:1]
+        return list(dict.fromkeys(found for read in readings for found in read(value)))
+
+    def settle(self, values: Iterable[str]) -> None:
+        """Leave the one reading by which all of a table's values name something, if it is one."""
+        marked = [value for value in values if "%" in value]
+        fitting = [read for read in self._readings if all(map(read, marked))]
+        if len(fitting) == 1:
+            self._readings = (fitting[0], fitting[0])
 
 
 class Lookup:
@@ -38,7 +70,7 @@ class Lookup:
 
     def absolute(self, value: str) -> str:
         """The normalised absolute path that a value spells."""
-        return os.path.normpath(os.path.join(self.root, value))
+        return os.path.normpath(os.path.join(self.root, as_name(as_path(value))))
 
     def find(self, value: str) -> list[str]:
         """The files that a value names: none, one, or several of one stem.
@@ -53,23 +85,19 @@ class Lookup:
         list of str
             Absolute paths.
         """
-        # The second spelling is how paths stand in feature files and predictions.
-        for spelling in dict.fromkeys((value, unescape(value) if "%" in value else value)):
-            path = self.absolute(spelling)
-            place, name = os.path.split(path)
-            names, stems = self._list(place)
-            # `lexists` as well: some systems take other spellings of a name (case, NFC and NFD).
-            there = name in names or os.path.lexists(path)
-            # A folder with the name of an image without its suffix is not what is meant.
-            if there and not (name in stems and os.path.isdir(path)):
-                return [path]
-            if name in stems:
-                return [os.path.join(place, file) for file in stems[name]]
-        return []
+        path = self.absolute(value)
+        place, name = os.path.split(path)
+        names, stems = self._list(place)
+        # `lexists` as well: some systems take other spellings of a name (case, NFC and NFD).
+        there = name in names or os.path.lexists(path)
+        # A folder with the name of an image without its suffix is not what is meant.
+        if there and not (name in stems and os.path.isdir(path)):
+            return [path]
+        return [os.path.join(place, file) for file in stems.get(name, ())]
 
     def find_below(self, value: str) -> list[str]:
         """The images anywhere below the root whose name, with or without suffix, is `value`."""
-        return self._below.get(value, [])
+        return self._below.get(as_name(value)) or self._below.get(unescape(value), [])
 
     def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]]]:
         if folder not in self._folders:

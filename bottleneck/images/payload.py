@@ -17,6 +17,8 @@ import numpy as np
 from .color import BadImage
 from .decode import MAX_PIXELS, Target, decode, decode_pixels, from_pixels, wide_pixels
 from .exclusive import exclusive
+from .limits import DEFAULT, Limits, too_many_bytes
+from .origin import Origin
 from .value_range import narrow_range
 
 if TYPE_CHECKING:
@@ -35,11 +37,6 @@ __all__ = [
     "to_image",
     "to_pixels",
 ]
-
-# An encoded image of `MAX_PIXELS` in 32-bit floats needs 1.2 GB. A file beyond this is a film or a
-# disk image under a wrong name, and reading it would only fill the memory.
-MAX_BYTES = 2 * 1024**3
-
 
 # Size in bytes, mtime_ns, ctime_ns and inode of a file.
 Status = tuple[int, int, int, int]
@@ -72,19 +69,24 @@ class Pixels:
         Upright RGB.
     range_used : float or None
         As `value_range.note_use` found it; None for images of 8 bits.
+    several : bool
+        Whether the file holds further frames or pages, which were left out.
     """
 
     array: np.ndarray
     range_used: float | None = None
+    several: bool = False
 
 
-def read(source: str) -> bytes:
+def read(source: str, limits: Limits = DEFAULT) -> bytes:
     """Read a regular file once, whole, and never wait for it.
 
     Parameters
     ----------
     source : str
         Path for `os.open`.
+    limits : Limits
+        How large it may be.
 
     Returns
     -------
@@ -96,18 +98,18 @@ def read(source: str) -> bytes:
     BadImage
         If it is missing, forbidden, no regular file, too large, or changes while it is read.
     """
-    return _fetch_file(source)[0]
+    return _fetch_file(source, limits.max_bytes)[0]
 
 
-def _fetch_file(source: str) -> tuple[bytes, Status | None]:
+def _fetch_file(source: str, max_bytes: int) -> tuple[bytes, Status | None]:
     try:
         for _ in range(2):
-            data, before, after = _read_once(source)
+            data, before, after = _read_once(source, max_bytes)
             if before[:2] == after[:2]:
                 # Renamed meanwhile, the bytes are whole; but what the status was of is uncertain.
                 return data, after if before == after else None
     except OSError as error:
-        raise BadImage(_os_reason(error, source)) from error
+        raise BadImage(os_reason(error, source)) from error
     except ValueError as error:  # a NUL in the path: no system has such a file
         raise BadImage("no such file") from error
     except MemoryError as error:
@@ -115,31 +117,35 @@ def _fetch_file(source: str) -> tuple[bytes, Status | None]:
     raise BadImage("changed while read")
 
 
-def _read_once(source: str) -> tuple[bytes, Status, Status]:
+def _read_once(source: str, max_bytes: int) -> tuple[bytes, Status, Status]:
     """The bytes of a file, and the status of the descriptor before and after they were read."""
     # Twice: opening a device can have effects of its own, and between `stat` and `open` the path
     # may have become a FIFO, which O_NONBLOCK opens without waiting for a writer.
-    _check_regular(os.stat(source))
+    _check_regular(os.stat(source), max_bytes)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(source, flags | getattr(os, "O_CLOEXEC", 0))
     try:
         before = os.fstat(descriptor)
-        _check_regular(before)
-        data = _read_all(descriptor, before.st_size)
+        _check_regular(before, max_bytes)
+        data = _read_all(descriptor, before.st_size, max_bytes)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     return data, _status(before), _status(after)
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
+def _read_all(descriptor: int, size: int, max_bytes: int) -> bytes:
     # One byte more than there is: getting fewer than asked for says that this was the end.
     data = os.read(descriptor, size + 1)
     if len(data) == size:
         return data
     parts = [data]  # a file that grew, one of unknown size (/proc), or a system that reads less
+    held = len(data)
     while parts[-1]:
         parts.append(os.read(descriptor, 1 << 20))
+        held += len(parts[-1])
+        if held > max_bytes:
+            raise BadImage(too_many_bytes(held, max_bytes))
     return b"".join(parts)
 
 
@@ -147,16 +153,14 @@ def _status(found: os.stat_result) -> Status:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _check_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BadImage("not a regular file")
-    if status.st_size > MAX_BYTES:
-        raise BadImage(
-            f"{status.st_size / 1024**3:.1f} GiB, over the limit of {MAX_BYTES / 1024**3:.0f} GiB"
-        )
+    if status.st_size > max_bytes:
+        raise BadImage(too_many_bytes(status.st_size, max_bytes))
 
 
-def _os_reason(error: OSError, source: str) -> str:
+def os_reason(error: OSError, source: str) -> str:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return "broken link" if os.path.islink(source) else "no such file"
     if isinstance(error, PermissionError):
@@ -167,13 +171,15 @@ def _os_reason(error: OSError, source: str) -> str:
     return f"cannot be read: {name}, {error.strerror or error}"
 
 
-def payload(source: Any) -> bytes | np.ndarray:
+def payload(source: Any, limits: Limits = DEFAULT) -> bytes | np.ndarray:
     """Fetch what is hashed and decoded: the bytes of a file, or pixels.
 
     Parameters
     ----------
     source : str, bytes, ndarray, PIL.Image.Image, torch.Tensor or callable
         A sample's source. A callable takes no argument and returns one of the others.
+    limits : Limits
+        How large it may be.
 
     Returns
     -------
@@ -187,7 +193,9 @@ def payload(source: Any) -> bytes | np.ndarray:
         If there is nothing to decode.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read(os.fspath(source))
+        return read(os.fspath(source), limits)
+    if isinstance(source, Origin):
+        return source.read(limits.max_bytes)[0]
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if is_tensor(source):
@@ -206,17 +214,19 @@ def payload(source: Any) -> bytes | np.ndarray:
             raise BadImage(f"its data set raised {type(error).__name__}: {text}") from error
         if callable(produced) and not hasattr(produced, "getexif"):
             raise BadImage(f"its data set gave a function ({type(produced).__name__}), no image")
-        return payload(produced)
+        return payload(produced, limits)
     # A PIL image that was only opened reads its file now, and that at most one thread may do: the
     # same object may stand in a list many times, and several may share an open file.
     with exclusive(source):
         file = getattr(source, "fp", None)
         with nullcontext() if file is None else exclusive(file):
-            wide = wide_pixels(source)
-            return np.asarray(from_pixels(source)) if wide is None else wide
+            wide = wide_pixels(source, max_pixels=limits.max_pixels)
+            if wide is not None:
+                return wide
+            return np.asarray(from_pixels(source, max_pixels=limits.max_pixels))
 
 
-def fetch(source: Any) -> Fetched:
+def fetch(source: Any, limits: Limits = DEFAULT) -> Fetched:
     """`payload` together with the status of the file that was read.
 
     Raises
@@ -225,8 +235,10 @@ def fetch(source: Any) -> Fetched:
         If there is nothing to decode.
     """
     if isinstance(source, (str, os.PathLike)):
-        return Fetched(*_fetch_file(os.fspath(source)))
-    return Fetched(payload(source))
+        return Fetched(*_fetch_file(os.fspath(source), limits.max_bytes))
+    if isinstance(source, Origin):
+        return Fetched(*source.read(limits.max_bytes))
+    return Fetched(payload(source, limits))
 
 
 def key_of(content: bytes | np.ndarray) -> bytes:

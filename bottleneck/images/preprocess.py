@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, RecipeError
+from ..recipe import differences
 from . import phash
 from .color import color_rules
 from .decode import MAX_PIXELS
@@ -197,10 +198,13 @@ class Preprocessing:
         values = recipe.get("range", "full")
         ours = {"color": color_rules(parse_range(values)), "jpeg": JPEG_DCT}
         for key, rules in ours.items():
-            if recipe[key] != rules:
+            if others := differences({key: recipe[key]}, {key: rules}):
+                told = [
+                    f"{field} {theirs!r} there, {mine!r} here" for field, theirs, mine in others
+                ]
                 raise RecipeError(
-                    f"the recipe's {key} rules are {recipe[key]}",
-                    expected=f"{rules}, those of this version",
+                    f"the recipe has other {key} rules than this version: {'; '.join(told)}",
+                    expected="the rules of this version",
                     next="extract the features again, or use the version that made the file",
                 )
         return cls(
@@ -245,7 +249,7 @@ def get_ready() -> None:
     phash.get_ready()
 
 
-def decoded(content: bytes | np.ndarray, p: Preprocessing) -> Pixels:
+def decoded(content: bytes | np.ndarray, p: Preprocessing, max_pixels: int = MAX_PIXELS) -> Pixels:
     """A payload as upright RGB pixels, decoded by a recipe's `range` and `decode`.
 
     Parameters
@@ -253,6 +257,8 @@ def decoded(content: bytes | np.ndarray, p: Preprocessing) -> Pixels:
     content : bytes or ndarray
         What `payload.fetch` found.
     p : Preprocessing
+    max_pixels : int, default 100_000_000
+        Largest width times height.
 
     Raises
     ------
@@ -266,7 +272,7 @@ def decoded(content: bytes | np.ndarray, p: Preprocessing) -> Pixels:
     (375, 500, 3)
     """
     target = None if p.decode == "full" else partial(resized_whole, p=p)
-    return to_pixels(content, range=p.range, target=target)
+    return to_pixels(content, max_pixels=max_pixels, range=p.range, target=target)
 
 
 def resized_whole(size: tuple[int, int], p: Preprocessing) -> tuple[int, int]:

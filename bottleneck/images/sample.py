@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
-from typing import Any, overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 
-from ..paths import unescape
+from ..paths import PLAIN, unescape
 from ..targets import Targets
 from ..texts import Coded, Column, Texts, take
+from .origin import Origin
 
 SPLITS = ("train", "val", "test")
 
@@ -28,8 +29,9 @@ class Sample:
         `bottleneck_probe.paths.escape`. Unique in its `ImageSet`.
     source : str, bytes, ndarray, PIL.Image.Image, torch.Tensor or callable
         Where its pixels come from. `str`: an absolute path for `open`; `bytes`: an encoded
-        file; an array (h, w), (h, w, 3) or (h, w, 4), a uint8 tensor (c, h, w), or a PIL image:
-        pixels; a callable without arguments returns one of these, when it is needed.
+        file; `Origin`: a member of a tar or the like; an array (h, w), (h, w, 3) or (h, w, 4), a
+        uint8 tensor (c, h, w), or a PIL image: pixels; a callable without arguments returns one of
+        these, when it is needed.
     label : str or None
         Class name; None is unlabelled.
     split : str
@@ -46,6 +48,14 @@ class Sample:
     split: str = ""
     meta: Mapping[str, str | float] = field(default_factory=dict)
     fault: str | None = None
+
+
+@runtime_checkable
+class Compact(Protocol):
+    """Sources that are kept as columns."""
+
+    def take(self, rows: np.ndarray) -> Mapping[int, Any]:
+        """Those at `rows`, (m,) int, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,27 +146,33 @@ class Samples(Sequence[Sample]):
 
     def _file(self, path: str) -> str:
         # Most paths hold nothing that was escaped.
-        plain = path if "%" not in path and os.sep == "/" else unescape(path)
+        plain = path if "%" not in path and PLAIN else unescape(path)
         between = "" if not self.root or self.root.endswith(os.sep) else os.sep
         return f"{self.root}{between}{plain}"
 
-    def files(self) -> Iterator[str | None]:
-        """The file of each sample, in order; None for those with a fault, or from elsewhere."""
+    def files(self) -> Iterator[str | Origin | None]:
+        """The file of each sample, or its origin, in order; None for those with a fault."""
         prefix = os.path.join(self.root, "")
         for i, path in enumerate(self.paths):
             if i in self.faults:
                 yield None
             elif i in self.sources:
                 source = self.sources[i]
-                yield source if isinstance(source, str) else None
+                yield source if isinstance(source, str | Origin) else None
             else:
-                yield prefix + path if "%" not in path and os.sep == "/" else self._file(path)
+                yield prefix + path if "%" not in path and PLAIN else self._file(path)
 
     def take(self, rows: np.ndarray) -> Samples:
         """Those at `rows`, (m,) int, each once, in that order."""
         place = {}
-        if self.faults or self.sources:
+        compact = isinstance(self.sources, Compact)
+        if self.faults or (self.sources and not compact):
             place = {row: i for i, row in enumerate(rows.tolist())}
+        sources: Mapping[int, Any] = (
+            self.sources.take(rows)
+            if isinstance(self.sources, Compact)
+            else {place[row]: source for row, source in self.sources.items() if row in place}
+        )
         return Samples(
             self.root,
             self.paths.take(rows),
@@ -165,7 +181,7 @@ class Samples(Sequence[Sample]):
             self.splits.take(rows),
             {name: take(column, rows) for name, column in self.meta.items()},
             {place[row]: fault for row, fault in self.faults.items() if row in place},
-            {place[row]: source for row, source in self.sources.items() if row in place},
+            sources,
             None if self.targets is None else self.targets.take(rows),
         )
 
@@ -207,6 +223,10 @@ class ImageSet:
     unlike : mapping of str to tuple of int
         Of the ignored files those that had to be opened to see that they are no images: absolute
         path, and status (size, mtime_ns, ctime_ns, inode) before that.
+    broken : tuple of str
+        Tars that end too early, and where: there were images in them that nobody can see.
+    unseen : tuple of str
+        How the stored paths of these images begin.
     """
 
     root: str
@@ -217,6 +237,8 @@ class ImageSet:
     order: Sequence[int] | np.ndarray = ()
     entries: Sequence[int] | np.ndarray = ()
     unlike: Mapping[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def columns(self) -> Samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,15 @@ class Union:
         Relative to the root, in stored form.
     faults : mapping of int to str
         By place.
-    addresses : mapping of int to str
-        What is no file here, by place: it lies in no folder.
+    addresses : mapping of int to object
+        The sources of what is no file here, by place: it lies in no folder.
     entries : sequence of ndarray of int
         For each part the places of its images in `paths`.
     """
 
     paths: Texts
     faults: Mapping[int, str]
-    addresses: Mapping[int, str]
+    addresses: Mapping[int, Any]
     entries: Sequence[np.ndarray]
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from ..errors import InputError
-from ..paths import escape
-from .address import address_fault
+from ..paths import escape, unescape
+from .address import address_of, may_name_image
 from .columns import (
     choose_path_column,
     choose_split_column,
@@ -17,7 +17,7 @@ from .columns import (
 from .folders import file_fault
 from .labels import Labels, read_labels
 from .layout import relative
-from .lookup import Lookup
+from .lookup import Lookup, Readings
 from .sample import Sample
 from .tabular import Table
 
@@ -30,6 +30,7 @@ def samples_of(
     label_columns: Sequence[str],
     split_column: str | None,
     task: str = "auto",
+    home: str | None = None,
 ) -> tuple[list[Sample], str, list[int], list[int], Labels, list[str]]:
     """Read a table's rows as samples.
 
@@ -40,6 +41,8 @@ def samples_of(
         Absolute folder that relative paths start from.
     path_column, label_columns, split_column, task
         As the options of the command; None and empty find the columns by their names.
+    home : str, optional
+        The URL of the table's folder, where that is on another machine: paths are relative to it.
 
     Returns
     -------
@@ -61,8 +64,15 @@ def samples_of(
         If columns, splits or labels contradict each other, or one id names two files.
     """
     lookup = Lookup(base)
+
+    def find_file(value: str) -> list[str]:
+        if address_of(value, home):
+            return [value] if home is None or may_name_image(value) else []
+        return lookup.find(value)
+
+    readings = Readings(find_file, lambda value: find_file(unescape(value)))
     column, find, values, notes = choose_path_column(
-        table, path_column, lookup.find, lookup.find_below, base
+        table, path_column, readings, lookup.find_below, base
     )
     split_column = choose_split_column(table, split_column)
     splits = read_splits(table, split_column)
@@ -73,9 +83,13 @@ def samples_of(
         [i for i, value in enumerate(values) if not value],
         expected="a path in each row",
     )
-    addresses = [address_fault(value) for value in values]
+    addresses = [address_of(value, home) for value in values]
     found = [[] if a else find(value) for a, value in zip(addresses, values, strict=True)]
     two = [i for i, files in enumerate(found) if len(files) > 1]
+    if any("%" in values[i] for i in two):
+        readings.settle(values)
+        found = [[] if a else find(value) for a, value in zip(addresses, values, strict=True)]
+        two = [i for i, files in enumerate(found) if len(files) > 1]
     table.fail(
         f"two files for one id: {two and found[two[0]]}",
         two,
@@ -83,7 +97,7 @@ def samples_of(
         next=f"write the suffix, or the folder, in the column {column}",
     )
     paths = [
-        value if address else files[0] if files else lookup.absolute(value)
+        address.name if address else files[0] if files else lookup.absolute(value)
         for address, files, value in zip(addresses, found, values, strict=True)
     ]
     root = _root([p for p, a in zip(paths, addresses, strict=True) if not a], base, table)
@@ -95,11 +109,14 @@ def samples_of(
     meta = read_meta(table, [name for name in table.columns if name not in used])
     samples = []
     for i in rows:
-        fault = None if found[i] else addresses[i] or "no such file"
+        address = addresses[i]
+        fault = address.fault if address else None if found[i] else "no such file"
         if found[i] and os.path.islink(paths[i]):
             fault = file_fault(paths[i])
-        name = escape(paths[i] if addresses[i] else relative(paths[i], root))
-        samples.append(Sample(name, paths[i], labels.of(i), splits[i], meta[i], fault))
+        below = f"{home}/"
+        name = paths[i].removeprefix(below) if address else relative(paths[i], root)
+        source = (address.source if address else None) or paths[i]
+        samples.append(Sample(escape(name), source, labels.of(i), splits[i], meta[i], fault))
     place = {paths[row]: i for i, row in enumerate(rows)}
     return samples, root, rows, [place[path] for path in paths], labels.take(rows), notes
 

@@ -15,12 +15,17 @@ from typing import Any
 
 from ..errors import InputError
 from ..extras import require
+from ..remote.urls import as_path, is_url, name_of, shown
 from .color import BadImage
 from .formats import suffix
+from .limits import MAX_BYTES
 from .payload import read
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 SHOWN = 5  # offenders in one message
+# Equal values may be stored as one and a count, but paths are not equal: a million numbered names and
+# nothing else, the densest table there is, have 1.6 rows to a byte (zstd).
+_ROWS_A_BYTE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,9 @@ class Table:
 
 def is_table(source: Any) -> bool:
     """Whether something is a path with the suffix of a table."""
-    return isinstance(source, (str, os.PathLike)) and suffix(str(source)) in TABLE_SUFFIXES
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    return suffix(name_of(str(source))) in TABLE_SUFFIXES
 
 
 def is_data_frame(source: Any) -> bool:
@@ -129,14 +136,29 @@ def read_table(source: Any) -> Table:
             )
         ]
         return _from_columns("DataFrame", columns, values)
-    path = os.fspath(source)
-    if suffix(path) == ".parquet":
-        return _read_parquet(path)
+    path = as_path(os.fspath(source))
+    where = shown(path)
+    parquet = suffix(name_of(path)) == ".parquet"
     try:
-        data = read(path)
+        data = read_remote(path) if is_url(path) else read(path)
     except BadImage as error:
-        raise InputError(f"the table cannot be read: {error}", where=path) from error
-    return _read_text(data, path)
+        raise InputError(f"the table cannot be read: {error}", where=where) from None
+    return _read_parquet(data, where) if parquet else _read_text(data, where)
+
+
+def read_remote(url: str) -> bytes:
+    """The bytes of a table on another machine.
+
+    Raises
+    ------
+    BadImage
+        If it cannot be read.
+    """
+    from ..remote.door import require as require_protocol
+    from ..remote.objects import RemoteObject
+
+    require_protocol(url)
+    return RemoteObject(url).read(MAX_BYTES)[0]
 
 
 def _read_text(data: bytes, path: str) -> Table:
@@ -154,7 +176,9 @@ def _read_text(data: bytes, path: str) -> Table:
     head = next((line for line in text.splitlines() if line.strip()), "")
     if not head:
         raise InputError("the table is empty", expected="a line of column names", where=path)
-    delimiter = "\t" if suffix(path) == ".tsv" else max(",;\t", key=_outside_quotes(head).count)
+    delimiter = (
+        "\t" if suffix(name_of(path)) == ".tsv" else max(",;\t", key=_outside_quotes(head).count)
+    )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, lines, start = [], [], 1
     try:
@@ -190,17 +214,31 @@ def _outside_quotes(line: str) -> str:
     return "".join(line.split('"')[::2])
 
 
-def _read_parquet(path: str) -> Table:
+def _read_parquet(data: bytes, path: str) -> Table:
     arrow = require("pyarrow", purpose="Reading .parquet")
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, arrow.ArrowException) as error:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        _require_content(file.metadata.num_rows, len(data), path)
+        table = file.read()
+        columns = [column.to_pylist() for column in table.columns]
+        names = list(table.column_names)
+    # Text that is not UTF-8 and dates beyond those of Python are found when they are asked for.
+    except (OSError, ValueError, TypeError, OverflowError, arrow.ArrowException) as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"the table cannot be read: {text}", where=path) from error
-    columns = [column.to_pylist() for column in table.columns]
-    return _from_columns(path, list(table.column_names), columns)
+    return _from_columns(path, names, columns)
+
+
+def _require_content(n_rows: int, n_bytes: int, path: str) -> None:
+    """Refuse a file of a few bytes that stands for more rows than fit into memory."""
+    if n_rows > n_bytes * _ROWS_A_BYTE:
+        raise InputError(
+            f"the table declares {n_rows:,} rows in {n_bytes:,} bytes",
+            expected=f"at most {_ROWS_A_BYTE} to a byte: each row names an image of its own",
+            where=path,
+        )
 
 
 def _from_columns(where: str, columns: list[str], values: list[list[Any]]) -> Table:

@@ -42,7 +42,8 @@ def show_comparison(found: Comparison) -> None:
     files = [each.file for each in found.sets if each.images_per_second]
     if len(set(files)) < len(files):
         lines.append("images/s: of the network in the pass that made the file; its layers share it")
-    _console().print(Text(printable("\n".join(lines)), style="dim"))
+    for line in lines:
+        _console().print(Text(printable(line), style="dim"))
     _line(f"\n{found.reason}")
     _line(f"{found.seconds:.1f} s")
 

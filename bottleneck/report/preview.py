@@ -164,7 +164,7 @@ def _shortened(title: str, room: int, font: Any) -> str:
     """`title` in one line that fits, its middle left out: folder and number stay readable."""
     from PIL import ImageFont
 
-    text = printable(title).replace("\n", "\\n")
+    text = printable(title)
     if not isinstance(font, ImageFont.FreeTypeFont):
         text = text.encode("latin-1", "backslashreplace").decode("latin-1")
     text = text if len(text) <= 400 else f"{text[:200]}{text[-200:]}"  # measuring takes its time

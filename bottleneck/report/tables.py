@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..cache.media import size
 from ..recipe import RANDOM_NOTE, is_random
 from .terminal import printable
 
@@ -59,7 +60,9 @@ def _table(*columns: str, title: str = "") -> Table:
 
 
 def _line(text: str) -> None:
-    _console().print(Text(printable(text)))
+    """One line, after an empty one if `text` begins with a line break."""
+    bare = text.removeprefix("\n")
+    _console().print(Text(text[: len(text) - len(bare)] + printable(bare)))
 
 
 def plural(n: int, noun: str) -> str:
@@ -91,7 +94,10 @@ def show_extraction(result: Extraction, *, verbose: bool) -> None:
         _line("; ".join(others))
     if verbose:
         _line(f"{plural(result.read, 'file')} read")
-    show_quarantine(f.quarantine, verbose=verbose)
+    show_quarantine(result.bad, verbose=verbose)
+    if len(f.quarantine) > len(result.bad):
+        rest = len(f.quarantine) - len(result.bad)
+        _line(f"  {rest:,} more in the quarantine of {result.output} are not of this run")
     show_classes(f)
     # Of a run that computed nothing it would say how fast files are hashed.
     speed = f" ({result.seen / max(result.seconds, 1e-9):,.0f} images/s)" if result.computed else ""
@@ -340,7 +346,34 @@ def describe_features(features: Features) -> dict[str, Any]:
         "splits": dict(Counter(features.splits.tolist())),
         "meta": sorted(features.meta),
         "quarantine": [{"path": p, "reason": r} for p, r in features.quarantine],
+        **_describe_directory(features),
     }
+
+
+def _describe_directory(features: Features) -> dict[str, Any]:
+    """How a directory is kept, for ``info --json``; nothing of a file."""
+    directory = getattr(features.features, "directory", None)
+    if directory is None:
+        return {}
+    shards = directory.manifest.shards
+    return {
+        "directory": {
+            "shards": len(shards),
+            "bytes": directory.manifest.bytes,
+            "dead_rows": sum(shard.rows - shard.alive for shard in shards),
+        }
+    }
+
+
+def _told_directory(data: dict[str, Any]) -> str:
+    told = data.get("directory")
+    if told is None:
+        return ""
+    dead = (
+        f", {told['dead_rows']:,} rows in them do not count any more" if told["dead_rows"] else ""
+    )
+    count = f"{told['shards']:,} shard{'s' if told['shards'] > 1 else ''}"
+    return f"{count}, {size(told['bytes'])}{dead}"
 
 
 def show_features(features: Features, data: dict[str, Any], *, verbose: bool) -> None:
@@ -355,6 +388,7 @@ def show_features(features: Features, data: dict[str, Any], *, verbose: bool) ->
     table.columns[1].justify = "left"
     lines = [
         (_what(features), f"{n:,} x {d:,}, fingerprint {data['fingerprint'][:12]}"),
+        ("directory", _told_directory(data)),
         ("further layers", ", ".join(others)),
         ("views", f"{data['views']} an image" if data["views"] > 1 else ""),
         ("backbone", f"{recipe.get('backbone', 'none: from arrays')}, weights {weights or 'none'}"),

@@ -19,22 +19,10 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from ..printable import printable
 from ..reporter import Progress
 
-
-def printable(text: str) -> str:
-    r"""Text that cannot steer a terminal: control characters as ``\xNN``.
-
-    A file name may hold anything, escape sequences included.
-
-    Examples
-    --------
-    >>> print(printable("a\x1b[31mb"))
-    a\x1b[31mb
-    """
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+__all__ = ["TerminalReporter", "printable"]
 
 
 class _Rate(ProgressColumn):

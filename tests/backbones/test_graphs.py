@@ -4,6 +4,7 @@ The references are PyTorch's own forward passes with hooks, Keras' own predictio
 """
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -675,7 +676,9 @@ def test_external_data_beside_the_file_is_read(tmp_path):
     assert error(got, convolved(pictures(3, 8)).mean((2, 3))) < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["..", "absolute", "windows", "link", "folder link"])
+@pytest.mark.parametrize(
+    "kind", ["..", "absolute", "windows", "link", "folder link", "link inside"]
+)
 def test_external_data_outside_the_folder_is_refused(tmp_path, kind):
     secret = tmp_path / "secret.bin"
     secret.write_bytes(bytes(W["w"].nbytes))
@@ -683,15 +686,38 @@ def test_external_data_outside_the_folder_is_refused(tmp_path, kind):
     folder.mkdir()
     (folder / "link.bin").symlink_to(secret)
     (folder / "up").symlink_to(tmp_path)
+    (folder / "inside.bin").symlink_to("w.bin")
     locations = {
         "..": "../secret.bin",
         "absolute": str(secret),
         "windows": "C:\\secret.bin",
         "link": "link.bin",
         "folder link": "up/secret.bin",
+        "link inside": "inside.bin",
     }
     path = external(folder / "m.onnx", locations[kind])
     assert "outside its folder" in message(path)
+
+
+def test_external_data_with_another_name_on_the_disk_is_refused(tmp_path):
+    """A hard link has no target that could be looked at: it is the secret file."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(W["w"].nbytes))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "data.bin").hardlink_to(secret)
+    assert "hard links" in message(external(folder / "m.onnx", "data.bin"))
+    secret.unlink()  # now it is a file of its own
+    features(external(folder / "m.onnx", "data.bin"), ["conv"], pictures(1, 8))
+
+
+def test_a_pipe_in_the_place_of_a_model_or_its_data_does_not_block(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names there")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "is a pipe" in message(tmp_path / "pipe.onnx")
+    os.mkfifo(tmp_path / "data.bin")
+    assert "missing" in message(external(tmp_path / "m.onnx", "data.bin"))
 
 
 @pytest.mark.parametrize(

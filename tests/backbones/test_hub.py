@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bottleneck_probe import InputError, WeightsError
-from bottleneck_probe.backbones import hub_files, hub_repository, network
+from bottleneck_probe import InputError, RecipeError, WeightsError
+from bottleneck_probe.backbones import hub_files, hub_repository, network, registry
 from bottleneck_probe.backbones.base import PENULTIMATE, Backbone, Output
 from bottleneck_probe.backbones.hub_files import digest_of
 from bottleneck_probe.backbones.sources.hub import SOURCE
@@ -418,6 +418,32 @@ def test_a_repository_is_fetched_once_below_torch_hubs_folder(github, tmp_path):
     assert SOURCE.entry(entry.name.removeprefix("hub/")).name == entry.name
     assert len(asked) == 1
     entry.build((64, 64))
+
+
+def test_a_file_does_not_choose_which_code_runs(github, tmp_path):
+    """The recipe of a probe from a stranger names a repository of the stranger's."""
+    pages, asked = github
+    pages["/facebookresearch/dinov2/archive/refs/heads/main.zip"] = _archive(FILES)
+    recipe = {
+        "modality": "image",
+        "backbone": "hub/facebookresearch/dinov2@main+0123456789ab:small_vits14",
+        "weights_sha256": "random:0",
+        "precision": "fp32",
+        "preprocessing": SMALL.to_recipe(),
+        "outputs": [{"node": "penultimate", "pooling": "none"}],
+    }
+    for name in (recipe["backbone"], recipe["backbone"].replace("+0123456789ab", "")):
+        for spelled in (name, name.replace("hub/", "HUB/")):
+            with pytest.raises(RecipeError, match="code of others") as caught:
+                registry.from_recipe({**recipe, "backbone": spelled})
+            assert "bottleneck layers hub/facebookresearch/dinov2@main:small_vits14" in (
+                caught.value.next
+            )
+    assert not asked
+    # Once the user has named it, a recipe may: the same code, by its digest.
+    entry = SOURCE.entry("facebookresearch/dinov2:small_vits14")
+    found = registry.from_recipe({**recipe, "backbone": entry.name})
+    assert found.entry.name == entry.name
 
 
 def test_two_repositories_of_a_like_name_do_not_mix(github, tmp_path):

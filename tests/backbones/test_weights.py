@@ -1,9 +1,11 @@
 """Files of weights: read without running code, unwrapped one way only, and matched by name."""
 
 import argparse
+import json
 import os
 import pickle
 import shutil
+import struct
 import sys
 import zipfile
 from collections import OrderedDict
@@ -242,6 +244,59 @@ def test_a_file_without_named_tensors_is_refused(content, tmp_path):
 
     with pytest.raises(WeightsError):
         use()
+
+
+def tensors_file(path, header, data=b"\0" * 8, length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "word"),
+    [
+        (b"{" + b" " * (5 << 20) + b"}", {}, "at most 4 MiB"),
+        (b"{}", {"length": 2**40}, "declares 1,099,511,627,776 bytes"),
+        ({"a": ("F32", [2], [0, 8]), "b": ("F32", [1], [4, 8])}, {}, "cannot be read"),
+        ({"a": ("F32", [1], [0, 4]), "b": ("F32", [1], [8, 12])}, {"data": b"\0" * 12}, "cannot"),
+        ({"a": ("F32", [1], [0, 4])}, {}, "cannot be read"),
+        ({"a": ("F32", [2**40], [0, 2**42])}, {}, "cannot be read"),
+    ],
+    ids=["long header", "huge header", "overlap", "gap", "rest", "beyond the end"],
+)
+def test_a_hostile_safetensors_file_is_refused(header, options, word, tmp_path):
+    if isinstance(header, dict):
+        header = {
+            name: {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+            for name, (dtype, shape, offsets) in header.items()
+        }
+    path = tensors_file(tmp_path / "x.safetensors", header, **options)
+    with pytest.raises(WeightsError, match=word):
+        weights.load_state_dict(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_nan_and_infinite_weights_are_named(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    write = save_file if suffix == ".safetensors" else torch.save
+    for name, value in (
+        ("norm.weight", torch.inf),
+        ("norm.weight", torch.nan),
+        ("mask", torch.nan),
+    ):
+        write({**TENSORS, name: torch.tensor([0.0, value])}, path)
+        with pytest.raises(WeightsError, match=f"NaN or infinity in {name}"):
+            weights.load_state_dict(path)
+    write({**TENSORS, "mask": torch.tensor([0.0, -torch.inf])}, path)  # what attention leaves out
+    assert len(weights.load_state_dict(path)) == 4
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names there")
+    os.mkfifo(tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="is a pipe"):
+        weights.load_state_dict(tmp_path / "x.pth")
 
 
 def test_match_takes_what_is_needed_and_lists_what_is_not_there():

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bottleneck_probe.cache import atomic
+from bottleneck_probe.cache import atomic, media, orphans
 from bottleneck_probe.errors import CacheError
 
 
@@ -124,19 +124,51 @@ def test_a_name_of_255_bytes_works(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("age_s", "locked", "left"), [(3600, False, False), (3600, True, True), (0, False, True)]
+    ("age_s", "owned", "left"), [(3600, False, False), (3600, True, True), (0, False, True)]
 )
-def test_only_the_temporary_files_of_killed_runs_are_removed(tmp_path, age_s, locked, left):
+def test_only_the_temporary_files_of_killed_runs_are_removed(tmp_path, age_s, owned, left):
     target = tmp_path / "x.h5"
-    orphan, descriptor = atomic._create(target)
-    if not locked:
+    orphan, descriptor = orphans.create(target)
+    if not owned:
         os.close(descriptor)
     os.utime(orphan, (time.time() - age_s,) * 2)
     with atomic.replace_atomically(target) as file:
         file.write(b"x")
     assert orphan.exists() is left
-    if locked:
+    if owned:
         os.close(descriptor)
+
+
+@pytest.mark.skipif(orphans.fcntl is None, reason="locks of POSIX")
+def test_who_holds_the_lock_of_the_target_removes_young_orphans_too(tmp_path):
+    target = tmp_path / "x.h5"
+    dead, descriptor = orphans.create(target)
+    os.close(descriptor)
+    alive, descriptor = orphans.create(target)
+    other, closed = orphans.create(tmp_path / "y.h5")
+    os.close(closed)
+    orphans.remove_beside(target)
+    assert [path.exists() for path in (dead, alive, other)] == [False, True, True]
+    orphans.remove_in(tmp_path)
+    assert [path.exists() for path in (alive, other)] == [True, False]
+    os.close(descriptor)
+
+
+def test_without_locks_only_an_old_temporary_file_is_removed(tmp_path, monkeypatch):
+    """On a disk without locks nobody can say whether the owner of a file lives."""
+    if orphans.fcntl is None:
+        pytest.skip("locks of POSIX")
+
+    def none(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(orphans.fcntl, "flock", none)
+    for age_s, left in ((60, True), (orphans.UNKNOWN_AGE_S + 60, False)):
+        orphan, descriptor = orphans.create(tmp_path / "x.h5")
+        os.close(descriptor)
+        os.utime(orphan, (time.time() - age_s,) * 2)
+        orphans.remove_beside(tmp_path / "x.h5")
+        assert orphan.exists() is left
 
 
 def test_on_windows_a_folder_cannot_be_opened_and_that_is_fine(tmp_path, monkeypatch):
@@ -148,7 +180,7 @@ def test_on_windows_a_folder_cannot_be_opened_and_that_is_fine(tmp_path, monkeyp
         return real(path, *args, **options)
 
     monkeypatch.setattr(os, "open", windows)
-    monkeypatch.setattr(atomic, "fcntl", None)
+    monkeypatch.setattr(orphans, "fcntl", None)
     with atomic.replace_atomically(tmp_path / "x") as file:
         file.write(b"x")
     assert (tmp_path / "x").read_bytes() == b"x"
@@ -220,16 +252,82 @@ def test_macos_syncs_fully_and_falls_back_where_a_disk_cannot(tmp_path, monkeypa
         calls.append(command)
         raise OSError(errno.ENOTSUP, "not supported")
 
-    monkeypatch.setattr(atomic, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=full))
+    monkeypatch.setattr(media, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=full))
     with (tmp_path / "x").open("wb") as file:
         atomic.sync(file.fileno())
     assert calls == [51]
 
 
+def test_a_failed_sync_is_not_tried_again_in_another_way(tmp_path, monkeypatch):
+    """After a failure the system may have dropped the data, and the next fsync would succeed."""
+
+    def broken(descriptor, command):
+        raise OSError(errno.EIO, "Input/output error")
+
+    synced = []
+    monkeypatch.setattr(media, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=broken))
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with (tmp_path / "x").open("wb") as file, pytest.raises(OSError, match="Input/output"):
+        atomic.sync(file.fileno())
+    assert synced == []
+
+
+def test_the_message_names_the_call_and_a_failed_fsync_happens_once(tmp_path, monkeypatch):
+    calls = []
+
+    def fail(descriptor):
+        calls.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(CacheError, match=r"x could not be written: .*EIO in fsync"):
+        with atomic.replace_atomically(tmp_path / "x") as file:
+            file.write(b"x")
+            with suppress(OSError):
+                file.sync()  # whoever wrote did not pass the error on
+    assert len(calls) == 1
+    assert names(tmp_path) == []
+
+
+def test_new_folders_are_synced_in_the_folders_above_them(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(media, "sync_folder", synced.append)
+    media.make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    media.make_folder(tmp_path / "a" / "b")
+    assert len(synced) == 2
+
+
+def test_a_check_that_fails_keeps_the_file_out_of_sight(tmp_path):
+    seen = []
+
+    def check(written):
+        seen.append(written.read_bytes())
+        raise CacheError("not what was meant")
+
+    with pytest.raises(CacheError, match="not what was meant"):
+        with atomic.replace_atomically(tmp_path / "x", check=check) as file:
+            file.write(b"whole")
+    assert seen == [b"whole"]
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_told_with_what_is_needed(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for needs, words in ((5_000_000, r"needs 5\.0 MB"), (0, "needs 3 bytes")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(
+                CacheError, match=f"disk full: {words}, has .* at .*ENOSPC in write"
+            ):
+                with atomic.replace_atomically(tmp_path / "x", needs=needs) as file:
+                    file.write(b"abc")
+
+
 def test_too_little_space_is_told_in_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        atomic.shutil, "disk_usage", lambda place: SimpleNamespace(free=300_000_000)
-    )
+    monkeypatch.setattr(media.shutil, "disk_usage", lambda place: SimpleNamespace(free=300_000_000))
     atomic.require_space(tmp_path / "not" / "yet", 300_000_000)
     with pytest.raises(CacheError, match=r"needs 1\.2 GB, has 300\.0 MB at"):
         atomic.require_space(tmp_path / "not" / "yet", 1_200_000_000)

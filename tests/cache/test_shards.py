@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from bottleneck_probe.cache import checks, shards
 from bottleneck_probe.cache import sealed as sealed_shards
-from bottleneck_probe.cache import shards
 from bottleneck_probe.cache.shards import Shards, discard, discard_all, load, load_all, take
 from bottleneck_probe.errors import CacheError
 from hypothesis import given, settings
@@ -147,8 +148,8 @@ def test_the_outputs_of_one_run_lie_side_by_side(tmp_path, monkeypatch):
     sealed(tmp_path, d=2, seed=1, fingerprint=second)
     sealed(tmp_path, d=2, seed=2, fingerprint=second)
     hashed = []
-    torn = sealed_shards._torn
-    monkeypatch.setattr(sealed_shards, "_torn", lambda path: hashed.append(path) or torn(path))
+    torn = sealed_shards.why_torn
+    monkeypatch.setattr(sealed_shards, "why_torn", lambda path: hashed.append(path) or torn(path))
     found, notes = load_all(tmp_path, [first, second, third])
     assert notes == []
     assert len(hashed) == len(set(hashed)) == 3
@@ -274,11 +275,63 @@ def test_rows_that_could_not_be_sealed_are_sealed_by_the_next_try(tmp_path, monk
 def test_a_disk_that_gives_back_other_bytes_is_noticed(tmp_path, monkeypatch):
     writer = Shards(tmp_path, FINGERPRINT)
     writer.append(keys(5), some(5))
-    real = os.read
-    monkeypatch.setattr(os, "read", lambda number, size: real(number, size).replace(b"HDF", b"HDG"))
+    real = os.fsync
+
+    def damaging(descriptor):
+        real(descriptor)
+        os.pwrite(descriptor, b"HDG", 1)
+
+    monkeypatch.setattr(os, "fsync", damaging)
     with pytest.raises(CacheError, match="other bytes"):
         writer.seal()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seal_syncs_twice_and_hashes_twice(tmp_path, monkeypatch):
+    """The file and its folder; for the name, and to compare. More would cost without any use."""
+    writer = Shards(tmp_path, FINGERPRINT)
+    writer.append(keys(5), some(5))
+    synced, hashed = [], []
+    real, name_of, digest_of = os.fsync, shards.name_of, shards.digest_of
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(number) or real(number))
+    monkeypatch.setattr(shards, "name_of", lambda data: hashed.append("name") or name_of(data))
+    monkeypatch.setattr(shards, "digest_of", lambda file: hashed.append("read") or digest_of(file))
+    writer.seal()
+    assert len(synced) == 2
+    assert hashed == ["name", "read"]
+
+
+def test_a_shard_that_cannot_be_read_stays_and_the_error_is_named(tmp_path, monkeypatch):
+    """A disk that fails for a moment must not cost finished work, nor be called a damaged file."""
+    path = sealed(tmp_path)
+    broken = OSError(errno.EIO, "Input/output error")
+
+    def unreadable(where, *args, **options):
+        raise broken
+
+    for place, name in ((sealed_shards, "open_regular"), (checks, "_hdf5")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, unreadable)
+            with pytest.raises(
+                CacheError, match=r"not be read: .*EIO|cannot be read: .*EIO"
+            ) as told:
+                load(tmp_path, FINGERPRINT)
+            assert "damaged" not in str(told.value)
+        assert path.exists()
+    assert len(load(tmp_path, FINGERPRINT)[0]) == 10
+
+
+def test_a_disk_that_fails_while_features_are_taken_is_named(tmp_path, monkeypatch):
+    sealed(tmp_path)
+    index, _ = load(tmp_path, FINGERPRINT)
+
+    def unreadable(*args, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checks, "_hdf5", unreadable)
+    with pytest.raises(CacheError, match="EIO") as told:
+        take(index, list(index))
+    assert "damaged" not in str(told.value)
 
 
 def test_killed_at_any_moment_every_shard_that_is_there_is_whole(tmp_path):

@@ -102,6 +102,73 @@ def test_strict_names_the_first_bad_image(photos, tmp_path):
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_strict_gives_the_counts_known_so_far(photos, tmp_path):
+    result = run(
+        "extract", photos, "-o", tmp_path / "x.h5", "--engine", "eager", "--strict", "--json"
+    )
+    data = reply(result)
+    assert result.exit_code == data["exit_code"] == 1
+    assert (data["seen"], data["ignored"], data["quarantined"]) == (17, 1, 1)
+    assert 0 <= data["kept"] <= 17
+    # Where all is known already, all of it is told.
+    known = ("extract", photos, "-o", tmp_path / "known.h5", "--engine", "eager")
+    run(*known)
+    data = reply(run(*known, "--strict", "--json"))
+    assert (data["seen"], data["ignored"], data["quarantined"]) == (17, 1, 1)
+
+
+@pytest.mark.parametrize("output", ["/", "//", "./", "../"])
+def test_an_output_without_a_name_is_an_error(photos, output, tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    for more in ([], ["--dry-run"]):
+        result = run("extract", photos, "-o", output, "--json", *more)
+        assert result.exit_code == 1
+        error = reply(result)["error"]
+        assert error["what"] == f"{output} has no name of its own"
+        assert all(error.values())
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "below"]
+
+
+@pytest.mark.skipif(not hasattr(os, "pathconf"), reason="Windows has no say in it")
+def test_a_name_too_long_for_its_parts_is_told_before_any_work(photos, tmp_path):
+    most = os.pathconf(tmp_path, "PC_NAME_MAX")
+    name = "x" * (most - 3) + ".h5"
+    for more in ([], ["--dry-run"]):
+        result = run("extract", photos, "-o", tmp_path / name, "--json", *more)
+        assert result.exit_code == 1
+        error = reply(result)["error"]
+        assert f"the name has {most} bytes" in error["what"]
+        assert f"at most {most - 6}," in error["expected"]
+        assert all(error.values())
+    assert list(tmp_path.iterdir()) == []
+    # The longest one that is allowed does work.
+    output = tmp_path / name[6:]
+    assert run("extract", photos, "-o", output, "--engine", "eager").exit_code == 3
+    assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("e.h5", b"", "is empty"),
+        ("e.H5", b"path,label\n", "is not an HDF5 file"),
+        ("e.probe", b"", "it is empty"),
+        ("e.probe", b"path,label\n", "is no probe"),
+    ],
+)
+def test_info_says_what_is_wrong_with_a_file(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    result = run("info", tmp_path / name, "--json")
+    assert result.exit_code == 1
+    assert what in reply(result)["error"]["what"]
+
+
+def test_info_knows_a_probe_by_its_content(probe, tmp_path):
+    (tmp_path / "named.h5").write_bytes(probe.read_bytes())
+    assert run("info", tmp_path / "named.h5").exit_code == 0
+
+
 def test_dry_run_computes_and_writes_nothing(photos, tmp_path):
     output = tmp_path / "x.h5"
     result = run("extract", photos, "-o", output, "--engine", "eager", "--dry-run", "--json")

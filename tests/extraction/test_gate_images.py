@@ -30,7 +30,7 @@ def hung(monkeypatch, release):
     def make(*sources):
         real, wanted = prepare.decoded, {key_of(source) for source in sources}
 
-        def decoded(content, p):
+        def decoded(content, p, *limits):
             if key_of(content) in wanted:
                 release.wait(60)
             return real(content, p)
@@ -80,7 +80,7 @@ def test_all_images_are_looked_at_only_where_the_first_half_does_not_suffice(lan
     monkeypatch.setattr(module, "_photographs", lambda p, count: [])
     asked = []
     real = prepare.fetch
-    monkeypatch.setattr(prepare, "fetch", lambda source: asked.append(1) or real(source))
+    monkeypatch.setattr(prepare, "fetch", lambda *args: asked.append(1) or real(*args))
     enough = lanes.in_memory(range(2 * gate.IMAGES))
     found = gate_images(enough, lanes.plain())
     np.testing.assert_array_equal(found, [sample.source for sample in enough[::2]])

@@ -183,7 +183,7 @@ def test_a_file_without_stays_as_it_is_until_rehash_adds_them(
     assert (filled.computed, filled.written, calls.started) == (0, True, 0)
     assert filled.features.phash.tolist() == expected(root, filled.features)
     assert np.array_equal(open_features(output).phash, filled.features.phash)
-    monkeypatch.setattr(hashes, "phash", None)
+    monkeypatch.setattr(hashes, "glance", None)
     assert not extract(root, rehash=True).written
 
 

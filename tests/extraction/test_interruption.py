@@ -108,6 +108,49 @@ def test_an_interrupted_update_leaves_the_published_file_alone(calls, photos, tm
     assert run(find_images(root), output=output, reporter=Silent(), **STATED).computed == 4
 
 
+def test_a_clock_that_goes_back_has_no_effect(calls, photos, unbroken, tmp_path, monkeypatch):
+    root, now = photos(12), time.time()
+    whole = unbroken(root, 2)
+    asked = []
+
+    def backwards():
+        asked.append(1)
+        return now - 1000 * len(asked)
+
+    def interrupt(seen):
+        if seen.forwards == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "time", backwards)
+    output = tmp_path / "x.h5"
+    calls.forwards, calls.on_call = 0, interrupt
+    with pytest.raises(Interrupted):
+        run(find_images(root), output=output, reporter=Silent(), batch_size=2, **STATED)
+    calls.on_call = None
+    done = run(find_images(root), output=output, reporter=Silent(), batch_size=2, **STATED)
+    assert (done.resumed, done.computed) == (6, 6)
+    same_rows(output, whole)
+    assert run(find_images(root), output=output, reporter=Silent(), **STATED).computed == 0
+
+
+def test_a_signal_that_python_drops_still_ends_the_run(calls, photos, tmp_path):
+    """The handler may run inside a callback of a weak reference, where exceptions are not raised."""
+    from bottleneck_probe import interrupts
+
+    def dropped(seen):
+        if seen.forwards == 3:
+            interrupts.note()
+
+    calls.on_call = dropped
+    with pytest.raises(Interrupted) as caught:
+        run(find_images(photos(60)), output=tmp_path / "x.h5", reporter=Silent(), **STATED)
+    assert caught.value.kept < 60
+    calls.on_call = None
+    found = find_images(photos(60))
+    done = run(found, output=tmp_path / "x.h5", reporter=Silent(), **STATED)
+    assert done.computed + done.reused == 60
+
+
 def test_an_engine_that_fails_keeps_the_finished_rows(calls, photos, tmp_path):
     root = photos(8)
 

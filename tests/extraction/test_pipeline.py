@@ -181,7 +181,7 @@ def test_an_unchanged_file_is_read_only_if_a_feature_is_missing(lanes, through, 
     read = []
     real = prepare.fetch
 
-    def fetch(source):
+    def fetch(source, *limits):
         read.append(key_of(source))
         return real(source)
 
@@ -351,7 +351,7 @@ def test_a_sink_that_fails_stops_everything(lanes, through):
 def test_a_reading_thread_that_dies_ends_the_run_and_names_the_file(
     lanes, through, monkeypatch, error
 ):
-    def fetch(source):
+    def fetch(source, *limits):
         if source is samples[5].source:
             raise error
         return real(source)
@@ -382,7 +382,7 @@ def test_who_hears_of_a_bad_image_may_stop_the_run(lanes, through):
 def test_equal_bytes_fail_alike_and_are_told_once_for_each_sample(lanes, through, monkeypatch):
     tried = []
 
-    def decoded(content, p):
+    def decoded(content, p, *limits):
         tried.append(content)
         raise BadImage("torn")
 

@@ -146,3 +146,19 @@ def test_paths_of_a_list_that_do_not_exist_are_quarantined(stub, extract, tmp_pa
     found = extract([good, tmp_path / "p" / "missing.png"])
     assert found.features.quarantine == [("missing.png", "no such file")]
     assert found.seen == 2
+
+
+def test_a_table_of_missing_files_asks_whether_the_root_is_wrong(stub, extract, tmp_path):
+    """More than a tenth of the rows name no file: then it is rather the folder that is wrong."""
+    lines = ["path"] + [str(stub.paint(tmp_path / "p" / f"{i}.png", i)) for i in range(20)]
+    table = tmp_path / "p" / "t.csv"
+    table.write_text("\n".join([*lines, *(f"gone/{i}.png" for i in range(11))]) + "\n")
+    with pytest.raises(bp.InputError, match="11 of 31 images cannot be used") as caught:
+        extract(table)
+    assert caught.value.next.startswith("wrong --root? otherwise give --allow-bad")
+    # One that is there and broken says that the folder is right.
+    (tmp_path / "p" / "gone").mkdir()
+    (tmp_path / "p" / "gone" / "0.png").write_bytes(b"")
+    with pytest.raises(bp.InputError) as caught:
+        extract(table)
+    assert caught.value.next.startswith("give --allow-bad")

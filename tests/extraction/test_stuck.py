@@ -39,7 +39,7 @@ def hung(monkeypatch):
         real = prepare.decoded
         wanted = {key_of(source) for source in sources}
 
-        def decoded(content, p):
+        def decoded(content, p, *limits):
             if key_of(content) in wanted:
                 until = time.perf_counter() + (60 if after_s is None else after_s)
                 while not release.is_set() and time.perf_counter() < until:
@@ -374,7 +374,7 @@ from bottleneck_probe.extraction.crew import left_running
 patience.DECODE_TIMEOUT_S = 0.3
 real = prepare.decoded
 samples = lanes.in_memory(range(12))
-def decoded(content, p):
+def decoded(content, p, *limits):
     if content is samples[5].source:
         while True:
             time.sleep(0.01)

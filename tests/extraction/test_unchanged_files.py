@@ -338,7 +338,7 @@ def test_a_reason_of_the_moment_is_not_remembered(extract, photos, settled, monk
     real = prepare.decoded
     bad = (root / "ants" / "00002.png").read_bytes()
 
-    def decoded(content, p):
+    def decoded(content, p, *limits):
         if content == bad:
             raise BadImage(reason)
         return real(content, p)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bottleneck_probe.images import decode as module
+from bottleneck_probe.images import headers
 from bottleneck_probe.images.decode import BadImage, decode, from_pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,7 +201,7 @@ def test_size_is_checked_before_pixels(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(BadImage) as caught:
         decode(bomb)
-    assert str(caught.value) == "13000x13000 = 169 MP, over the limit of 100 MP"
+    assert str(caught.value) == "13000x13000 = 169 MP, over the limit of 100 MP (--max-pixels)"
     with pytest.raises(BadImage, match="100000x100000 = 10000 MP"):
         decode(png(100000, 100000, 8, 2, b""))
 
@@ -218,11 +218,11 @@ def test_the_limit_is_ours_alone(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("lossless", [False, True])
 def test_webp_size_from_its_header(lossless: bool):
     image = picture(123, 45)
-    assert module._webp_size(encoded(image, "WEBP", lossless=lossless)) == (123, 45)
+    assert headers.webp_size(encoded(image, "WEBP", lossless=lossless)) == (123, 45)
     extended = encoded(image.convert("RGBA"), "WEBP", lossless=lossless, exif=b"II*\0" + bytes(9))
     assert extended[12:16] == b"VP8X"
-    assert module._webp_size(extended) == (123, 45)
-    assert module._webp_size(b"RIFF\0\0\0\0WEBP") == (0, 0)
+    assert headers.webp_size(extended) == (123, 45)
+    assert headers.webp_size(b"RIFF\0\0\0\0WEBP") == (0, 0)
 
 
 def test_sixteen_bit_grey_is_scaled():

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bottleneck_probe.errors import InputError
+from bottleneck_probe.errors import InputError, MissingExtraError
 from bottleneck_probe.images.find import find
+from bottleneck_probe.remote import door
+from bottleneck_probe.remote.objects import RemoteObject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +100,7 @@ def test_a_list_on_stdin(tree: Tree, monkeypatch: pytest.MonkeyPatch, ends: byte
     assert list(found.order) == [1, 2, 0]
 
 
-def test_an_address_in_a_list_is_the_fault_of_its_line(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+def test_an_address_in_a_list_is_a_sample(tree: Tree, monkeypatch: pytest.MonkeyPatch):
     root = tree("ants/1.jpg", "bees/2.jpg")
     lines = [str(root / "bees/2.jpg"), "https://x.org/y.jpg", str(root / "ants/1.jpg")]
     stdin(monkeypatch, "\n".join(lines).encode())
@@ -108,11 +110,11 @@ def test_an_address_in_a_list_is_the_fault_of_its_line(tree: Tree, monkeypatch: 
         "bees/2.jpg": ("bees", ""),
         "https://x.org/y.jpg": (None, ""),
     }
-    reason = "'https://x.org/y.jpg' is an address; images are not read from the network"
-    assert [s.fault for s in found.samples] == [None, None, reason]
+    assert [s.fault for s in found.samples] == [None, None, None]
+    assert isinstance(found.samples[2].source, RemoteObject)
     assert list(found.entries) == [1, 2, 0]
-    stdin(monkeypatch, b"s3://bucket/1.jpg")
-    assert "s3://bucket/1.jpg' is an address" in str(find("-").samples[0].fault)
+    stdin(monkeypatch, b"ssh://host/1.jpg")
+    assert find("-").samples[0].fault == "ssh:// is not read"
 
 
 def closed() -> io.TextIOWrapper:
@@ -149,8 +151,8 @@ def test_a_missing_path(tree: Tree):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("photos.tar", "not read yet"),
-        ("photos.tar.gz", "not read yet"),
+        ("photos.tar", "is no tar"),
+        ("photos.tar.gz", "is no tar"),
         ("notes.txt", "not an image"),
         ("features.h5", "not an image"),
     ],
@@ -167,10 +169,20 @@ def test_other_files_among_several_are_ignored_and_counted(tree: Tree):
     assert (list(rows(found)), found.ignored) == (["1.jpg"], 2)
 
 
-def test_addresses(tree: Tree):
-    for address in ("https://example.org/a.jpg", "s3://bucket/photos", ["http://x/a.jpg"]):
-        with pytest.raises(InputError, match="not read from the network"):
-            find(address)
+@pytest.mark.parametrize("address", ["https://x.org/a.jpg", "s3://bucket/photos", ["gs://x/a.jpg"]])
+def test_addresses_need_fsspec(monkeypatch: pytest.MonkeyPatch, address: object):
+    """The extra is not needed for anything else, and its line is told."""
+    door.filesystem.cache_clear()
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingExtraError, match="needs the package fsspec") as caught:
+        find(address)
+    assert "pip install 'bottleneck-probe[remote]'" in caught.value.next
+
+
+@pytest.mark.parametrize("address", ["ssh://host/a.jpg", "file://elsewhere/a.jpg"])
+def test_addresses_that_are_not_read(address: str):
+    with pytest.raises(InputError, match=r"is not read|of the computer elsewhere"):
+        find(address)
 
 
 def test_a_table_among_images(tree: Tree):

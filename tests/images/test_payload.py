@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 from bottleneck_probe.images import payload as module
 from bottleneck_probe.images.color import BadImage
+from bottleneck_probe.images.limits import Limits
 from bottleneck_probe.images.payload import (
     Fetched,
     fetch,
@@ -206,11 +207,11 @@ def test_a_file_whose_size_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert read(str(path)) == bytes(range(256)) * 8
 
 
-def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_too_large(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"12345")
-    monkeypatch.setattr(module, "MAX_BYTES", 4)
-    with pytest.raises(BadImage, match="over the limit"):
-        read(str(tmp_path / "a"))
+    with pytest.raises(BadImage, match=r"^5 bytes, over the limit of 4 bytes \(--max-bytes\)$"):
+        read(str(tmp_path / "a"), Limits(max_bytes=4))
+    assert read(str(tmp_path / "a"), Limits(max_bytes=5)) == b"12345"
 
 
 def test_keys_of_arrays_follow_type_shape_and_values():

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bottleneck_probe.errors import InputError
 from bottleneck_probe.images import lookup, tables, tabular
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.tabular import read_table
+from bottleneck_probe.remote import door
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -323,10 +325,10 @@ def test_a_hundred_thousand_rows_are_quick(tree: Tree):
 
     root = tree("1.jpg")
     text = "path,label\n" + "".join(f"{i}.jpg,a\n" for i in range(100_000)) + "1.jpg,b\n"
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor: others may be using it too
     with pytest.raises(InputError, match="two labels"):
         find(table(root, text))
-    assert time.perf_counter() - start < 5  # about 1 s alone on one core
+    assert time.process_time() - start < 2
 
 
 def test_spaces_around_paths(tree: Tree):
@@ -379,21 +381,21 @@ def test_the_exact_column_name_comes_first(tree: Tree):
     assert find(table(root, "path,class\n1.jpg,a\n")).samples[0].label is None
 
 
-def test_addresses_are_the_fault_of_their_rows(tree: Tree):
+def test_addresses_are_the_fault_of_their_rows_without_fsspec(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+):
+    door.filesystem.cache_clear()
+    monkeypatch.setitem(sys.modules, "fsspec", None)
     root = tree("1.jpg")
     text = "path,label\n1.jpg,a\nhttps://x.org/y.jpg,b\ngs://bucket/z.jpg,c\n"
     found = find(table(root, text))
     assert found.root == str(root)
+    needed = "needs the package fsspec, which is not installed"
+    line = "pip install 'bottleneck-probe[remote]'"
     assert {s.path: (s.label, s.fault) for s in found.samples} == {
         "1.jpg": ("a", None),
-        "gs://bucket/z.jpg": (
-            "c",
-            "'gs://bucket/z.jpg' is an address; images are not read from the network",
-        ),
-        "https://x.org/y.jpg": (
-            "b",
-            "'https://x.org/y.jpg' is an address; images are not read from the network",
-        ),
+        "gs://bucket/z.jpg": ("c", f"reading gs:// {needed}: {line}"),
+        "https://x.org/y.jpg": ("b", f"reading https:// {needed}: {line}"),
     }
     only = find(table(root, "path\nhttp://x.org/y.jpg\n"))
     assert not any("wrong --root" in note for note in only.notes)
@@ -412,3 +414,94 @@ def test_a_table_that_is_missing(tree: Tree):
         find(root / "lables.csv")
     with pytest.raises(InputError, match="no such file"):
         tabular.read_table(str(root / "gone.csv"))
+
+
+def test_an_error_in_a_table_comes_before_any_network(tree: Tree):
+    """The weights of a backbone may take minutes to come; a typing error must not wait for them."""
+    import subprocess
+    import sys
+
+    root = tree("1.jpg")
+    code = (
+        "import atexit, sys; from bottleneck_probe.cli.main import bottleneck\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'onnxruntime', 'openvino', 'sklearn'}\n"
+        "atexit.register(lambda: print('loaded:', heavy & set(sys.modules)))\n"
+        "bottleneck(sys.argv[1:])"
+    )
+    arguments = ["extract", str(table(root, "path,label\n1.jpg,a\n1.jpg,b\n"))]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == "loaded: set()\n"
+    assert "one path with two labels" in done.stderr
+    assert "lines 2, 3" in done.stderr
+
+
+def test_a_parquet_file_that_declares_rows_without_end(tree: Tree, tmp_path: Path):
+    """Equal values are stored as one and a count: a few KB made a list that filled the memory."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    root = tree("1.jpg")
+    chunk = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), ["1.jpg"])
+    many = pa.table({"path": pa.chunked_array([chunk] * 20)})
+    pq.write_table(many, root / "t.parquet", write_statistics=False)
+    assert (root / "t.parquet").stat().st_size < 20_000
+    with pytest.raises(InputError, match="declares 2,000,000 rows in"):
+        find(root / "t.parquet")
+
+
+def test_parquet_values_that_are_no_text_are_an_error(tree: Tree):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    root = tree("1.jpg")
+    bad = pa.array([b"caf\xe9.jpg"]).view(pa.string())
+    pq.write_table(pa.table({"path": bad}), root / "t.parquet")
+    with pytest.raises(InputError, match=r"cannot be read: .*utf-8"):
+        find(root / "t.parquet")
+    late = pa.array([2**60], pa.timestamp("us"))
+    pq.write_table(pa.table({"path": ["1.jpg"], "when": late}), root / "t.parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        find(root / "t.parquet")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no FIFO")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_that_is_a_pipe_is_not_waited_for(tree: Tree, suffix: str):
+    pytest.importorskip("pyarrow")
+    root = tree("1.jpg")
+    os.mkfifo(root / f"t{suffix}")
+    with pytest.raises(InputError, match="not a regular file"):
+        find(root / f"t{suffix}")
+
+
+def test_no_cell_can_break_a_row_of_csv():
+    """Python before 3.13 leaves a carriage return outside of quotes where rows end with a line feed."""
+    import csv
+    import io
+
+    from bottleneck_probe.cache.export import csv_writer
+
+    rows = [["a\rb", "c\nd", 'e"f', ""], ["g,h", "\r\n", " i ", "j"]]
+    text = io.StringIO()
+    csv_writer(text).writerows(rows)
+    assert text.getvalue().endswith("j\n")
+    assert list(csv.reader(io.StringIO(text.getvalue(), newline=""), strict=True)) == rows
+
+
+def test_the_fuzz_target_runs(tmp_path: Path):
+    """Its seeds: a table of each kind, and labels for a folder."""
+    import importlib.util
+
+    place = Path(__file__).parents[1] / "fuzz" / "targets" / "tables.py"
+    spec = importlib.util.spec_from_file_location("bottleneck_fuzz_tables", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for seed in (
+        b"",
+        b"\0path\nants/1.png\n",
+        b"\4path,label\n2,a\n",
+        b"\3PAR1",
+        b"\2id\tc\n1\t0\n",
+    ):
+        module.target(seed)

@@ -7,11 +7,13 @@ followed before that is decided.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
+from ...regular import NotRegular, open_regular
 from ..hashes import sha256_of
 from .walk import all_nodes
 
@@ -123,13 +125,16 @@ def inside(place: str, path: Path) -> Path:
     folder = path.parent.resolve()
     if not outside:
         file = (folder / place).resolve()
-        if not file.is_relative_to(folder):
+        # A link lets a file of this folder be any file of the disk: a hard one, without a trace.
+        if not file.is_relative_to(folder) or (folder / place).is_symlink():
             outside = True
         elif file.is_file():
+            if file.stat().st_nlink > 1:
+                raise _linked(path, place)
             return file
     if outside:
         raise InputError(
-            f"{path.name} wants to read {place!r}, which lies outside its folder",
+            f"{path.name} wants to read {place!r}, which is a link or lies outside its folder",
             expected="external data beside the file",
             where=str(path),
             next="do not use the file unless you know where it comes from",
@@ -139,6 +144,15 @@ def inside(place: str, path: Path) -> Path:
         expected=f"{place} beside it",
         where=str(path),
         next="copy both files together",
+    )
+
+
+def _linked(path: Path, place: str) -> InputError:
+    return InputError(
+        f"{path.name} wants to read {place}, which has other names on this disk (hard links)",
+        expected="external data that is a file of its own",
+        where=str(path),
+        next="where you know both files, copy the folder: a copy has no links",
     )
 
 
@@ -165,9 +179,14 @@ def load_external(model: onnx.ModelProto, path: Path) -> None:
         offset, length = keys.get("offset", "0"), keys.get("length", str(size))
         if not (offset.isdecimal() and length.isdecimal() and int(length) == size):
             raise unusable(path, f"tensor {tensor.name} has {length} bytes at {offset}, not {size}")
-        with open(file, "rb") as stream:
-            stream.seek(int(offset))
-            content = stream.read(size)
+        try:
+            with open_regular(file) as stream:
+                if os.fstat(stream.fileno()).st_nlink > 1:
+                    raise _linked(path, file.name)
+                stream.seek(int(offset))
+                content = stream.read(size)
+        except (OSError, NotRegular, OverflowError) as error:
+            raise unusable(path, f"{file.name} cannot be read: {error}") from error
         if len(content) != size:
             raise unusable(path, f"{file.name} ends before tensor {tensor.name}: it was cut off")
         tensor.raw_data = content

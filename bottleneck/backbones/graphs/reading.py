@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
+from ...regular import NotRegular, open_regular
 from .external import MOST_BYTES, first_line, load_external, too_large, unusable
 from .walk import all_nodes
 
@@ -82,10 +83,14 @@ def parse(path: Path) -> onnx.ModelProto:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise too_large(path)
-        content = path.read_bytes()
-    except OSError as error:
+        with open_regular(path) as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, NotRegular) as error:
+        reason = (
+            f"is {error}" if isinstance(error, NotRegular) else f"cannot be read: {error.strerror}"
+        )
         raise InputError(
-            f"{path} cannot be read: {error.strerror}",
+            f"{path} {reason}",
             expected="an ONNX file",
             where="--backbone",
             next="check the path",

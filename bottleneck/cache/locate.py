@@ -50,7 +50,7 @@ def is_directory(path: str | os.PathLike[str]) -> bool:
 def missing(file: Path) -> CacheError:
     """The error for a file that is not there, with names that are near to it."""
     parts = file.with_name(f"{file.name}.parts")
-    if file.name and parts.is_dir():
+    if file.name and os.path.isdir(parts):  # also where the name is too long to exist
         own = str(file) if file.suffix.lower() in SUFFIXES else f"{file}{os.sep}"
         return CacheError(
             f"{file} does not exist yet: a run that did not end has left {parts}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,9 @@ def _info(file: str, options: dict[str, Any], reporter: TerminalReporter) -> Rep
             data,
             lambda: show_features(features, data, verbose=options["verbose"]),
         )
-    if not Path(file).exists() and Path(f"{Path(file)}.parts").is_dir():
+    if not os.path.exists(file) and os.path.isdir(f"{Path(file)}.parts"):
         raise missing(Path(file))  # a first run with a directory as its output that did not end
-    if Path(file).is_dir():
+    if os.path.isdir(file):
         raise InputError(
             f"{file} is a folder",
             expected="a feature file or a probe",

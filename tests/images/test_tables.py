@@ -320,15 +320,12 @@ def test_any_bytes_are_a_table_or_an_error(tmp_path_factory: pytest.TempPathFact
     assert all(len(row) == 2 for row in result.rows)
 
 
-def test_a_hundred_thousand_rows_are_quick(tree: Tree):
-    import time
-
+def test_a_fault_at_the_end_of_a_long_table_is_told(tree: Tree):
+    # How long that takes is measured by `python tests/faults/run.py tables`.
     root = tree("1.jpg")
     text = "path,label\n" + "".join(f"{i}.jpg,a\n" for i in range(100_000)) + "1.jpg,b\n"
-    start = time.process_time()  # of the processor: others may be using it too
     with pytest.raises(InputError, match="two labels"):
         find(table(root, text))
-    assert time.process_time() - start < 2
 
 
 def test_spaces_around_paths(tree: Tree):

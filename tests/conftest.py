@@ -2,10 +2,16 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from bottleneck_probe.engines import devices
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from common import load_stub
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +28,46 @@ def _own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """Exported networks go to one folder per test session, never to the user's own."""
     base = tmp_path_factory.getbasetemp() / "user-cache"
     monkeypatch.setenv("BOTTLENECK_CACHE_DIR", str(base))
+
+
+@pytest.fixture
+def stub() -> ModuleType:
+    """The module `extraction/stub.py`."""
+    return load_stub()
+
+
+@pytest.fixture
+def calls(stub: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    """Installs the stub backbone; counts how often its engine ran."""
+    return stub.install(monkeypatch.setattr, monkeypatch.setitem)
+
+
+@pytest.fixture
+def opened_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """`verify` tries a file out in no process of its own, which takes a third of a second.
+
+    Only tests with `child` in their names have that process.
+    """
+    if "child" not in request.node.name:
+        monkeypatch.setattr("bottleneck_probe.cache.verifying.try_out", lambda path: None)
+
+
+@pytest.fixture
+def examined_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """A damaged file is examined in this process, but for tests with `child` in their names."""
+    from bottleneck_probe.cache import examining
+
+    def lines(source, skip):
+        said = []
+        try:
+            examining.examine_here(source, said.append, frozenset(skip))
+        except OSError as error:
+            said.append({"kind": "fault", "fault": f"HDF5 cannot open it ({error})"})
+        yield from said
+        yield {"kind": "ended", "fault": ""}
+
+    if "child" not in request.node.name:
+        monkeypatch.setattr(examining, "_lines", lines)
 
 
 _real_precisions = devices.cpu_precisions

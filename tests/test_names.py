@@ -21,6 +21,7 @@ from bottleneck_probe.images.gather import entries_of
 from bottleneck_probe.paths import escape, unescape
 from bottleneck_probe.printable import printable
 from click.testing import CliRunner
+from common import load_stub
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ FOLDERS = ["ants", "bees\n\x1b[2J \udcff%"]
 def made(tmp_path_factory):
     """A folder of such files in two classes, half of them in each, and their features."""
     with pytest.MonkeyPatch.context() as patch:
-        stub = _stub()
+        stub = load_stub()
         stub.install(patch.setattr, patch.setitem)
         folder = tmp_path_factory.mktemp("names")
         root = folder / "photos"
@@ -86,18 +87,6 @@ def made(tmp_path_factory):
         probe = bp.fit(cache, head="ncm", quiet=True)
         probe.save(folder / "x.probe")
         yield SimpleNamespace(root=root, cache=cache, keys=keys, probe=probe, folder=folder)
-
-
-def _stub():
-    import importlib.util
-
-    name = "bottleneck_test_stub"
-    if name not in sys.modules:
-        place = Path(__file__).parent / "extraction" / "stub.py"
-        spec = importlib.util.spec_from_file_location(name, place)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 def keys_of(found, root):
@@ -132,7 +121,7 @@ def test_a_table_of_features_names_the_same_files(made, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_a_table_of_predictions_names_the_same_files(made, suffix):
     with pytest.MonkeyPatch.context() as patch:
-        _stub().install(patch.setattr, patch.setitem)
+        load_stub().install(patch.setattr, patch.setitem)
         table = made.probe.predict(made.root).to(made.folder / f"labels{suffix}")
     if suffix != ".jsonl":
         found = keys_of(find(table, root=made.root), made.root)
@@ -267,7 +256,7 @@ def test_an_error_keeps_the_name_as_it_is_for_programs():
 
 @pytest.fixture
 def calls_here(monkeypatch):
-    return _stub().install(monkeypatch.setattr, monkeypatch.setitem)
+    return load_stub().install(monkeypatch.setattr, monkeypatch.setitem)
 
 
 @settings(deadline=None, max_examples=200)

@@ -1,11 +1,9 @@
 """Predictions: one row for each input, in the order of the input, whatever becomes of it."""
 
 import csv
-import importlib.util
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import bottleneck_probe as bp
@@ -14,22 +12,6 @@ import pandas as pd
 import pytest
 from bottleneck_probe.extraction.api import find_images
 from bottleneck_probe.reporter import Silent
-
-
-@pytest.fixture
-def stub():
-    name = "bottleneck_test_stub"
-    if name not in sys.modules:
-        path = Path(__file__).with_name("extraction") / "stub.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-@pytest.fixture
-def calls(stub, monkeypatch):
-    return stub.install(monkeypatch.setattr, monkeypatch.setitem)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import bottleneck_probe as bp
 import numpy as np
 import pytest
-from bottleneck_probe.cache import merging, verifying
+from bottleneck_probe.cache import merging
 from bottleneck_probe.cache.features import Features
 from bottleneck_probe.cache.format import Header, Rows
 from bottleneck_probe.cache.joining import join
@@ -21,10 +21,7 @@ RECIPE = {"backbone": "x", "outputs": [{"node": "penultimate", "pooling": "none"
 LAYER = {"node": "layer3", "pooling": "avg"}
 
 
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch):
-    """A process for each file that is verified would take most of the time."""
-    monkeypatch.setattr(verifying, "try_out", lambda path: None)
+pytestmark = pytest.mark.usefixtures("opened_here")
 
 
 def make(items, root="/a", *, environment=None, store="float32", layer=False, **changes):

@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 from blake3 import blake3
-from bottleneck_probe.cache import examining
 from bottleneck_probe.cache.directory.writing import write_directory
 from bottleneck_probe.cache.format import write
 from bottleneck_probe.cache.repairing import repair
@@ -15,19 +14,7 @@ from bottleneck_probe.cache.shards import load, take
 from bottleneck_probe.cache.storage import LocalStorage
 from bottleneck_probe.cache.verifying import verify
 
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch):
-    def lines(source, skip):
-        said = []
-        try:
-            examining.examine_here(source, said.append, frozenset(skip))
-        except OSError as error:
-            said.append({"kind": "fault", "fault": f"HDF5 cannot open it ({error})"})
-        yield from said
-        yield {"kind": "ended", "fault": ""}
-
-    monkeypatch.setattr(examining, "_lines", lines)
+pytestmark = pytest.mark.usefixtures("examined_here")
 
 
 def flip(path, name):

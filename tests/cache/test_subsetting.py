@@ -3,17 +3,12 @@
 import bottleneck_probe as bp
 import numpy as np
 import pytest
-from bottleneck_probe.cache import verifying
 from bottleneck_probe.cache.format import write
 from bottleneck_probe.cache.subsetting import subset
 from bottleneck_probe.cache.verifying import verify
 from bottleneck_probe.reporter import Silent
 
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch):
-    """A process for each file that is verified would take most of the time."""
-    monkeypatch.setattr(verifying, "try_out", lambda path: None)
+pytestmark = pytest.mark.usefixtures("opened_here")
 
 
 def test_rows_are_kept_by_any_spelling_of_their_path(layered, tmp_path):

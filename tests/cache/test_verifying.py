@@ -9,45 +9,19 @@ import bottleneck_probe as bp
 import h5py
 import numpy as np
 import pytest
-from bottleneck_probe.cache import examining, verifying
+from bottleneck_probe.cache import verifying
 from bottleneck_probe.cache.directory import save as save_directory
 from bottleneck_probe.cache.format import write
 from bottleneck_probe.cache.repairing import repair
 from bottleneck_probe.cache.shards import Shards
 from bottleneck_probe.cache.verifying import verify
 from bottleneck_probe.reporter import Silent
+from common import flip, offset
 
 BITS = Path(__file__).parents[1] / "faults" / "experiments" / "bits.py"
 
 
-@pytest.fixture(autouse=True)
-def _in_this_process(request, monkeypatch):
-    """A process for each file takes a third of a second: only tests with `child` in their names have it."""
-    if "child" in request.node.name:
-        return
-    monkeypatch.setattr(verifying, "try_out", lambda path: None)
-
-    def lines(source, skip):
-        said = []
-        try:
-            examining.examine_here(source, said.append, frozenset(skip))
-        except OSError as error:
-            said.append({"kind": "fault", "fault": f"HDF5 cannot open it ({error})"})
-        yield from said
-        yield {"kind": "ended", "fault": ""}
-
-    monkeypatch.setattr(examining, "_lines", lines)
-
-
-def flip(path, at, bit=2):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1 << bit
-    path.write_bytes(data)
-
-
-def offset(path, name):
-    with h5py.File(path) as h5:
-        return h5[name].id.get_offset()
+pytestmark = pytest.mark.usefixtures("opened_here", "examined_here")
 
 
 def listed(report):

@@ -1,39 +1,16 @@
 """The stub backbone, for tests of what surrounds a network."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-
-def _load(stem: str = "stub") -> ModuleType:
-    name = f"bottleneck_test_{stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{stem}.py"))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture
-def stub() -> ModuleType:
-    """The module `stub.py`."""
-    return _load()
+from common import load
 
 
 @pytest.fixture(scope="session")
 def lanes() -> ModuleType:
     """The module `lanes.py`: engines, sinks and lanes for tests of the pipeline alone."""
-    return _load("lanes")
-
-
-@pytest.fixture
-def calls(stub: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """Installs the stub backbone; counts how often its engine ran."""
-    return stub.install(monkeypatch.setattr, monkeypatch.setitem)
+    return load(Path(__file__).with_name("lanes.py"), "bottleneck_test_lanes")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import bottleneck_probe as bp
 import h5py
 import numpy as np
 import pytest
-from bottleneck_probe.cache import examining, verifying
 from bottleneck_probe.cache.features import Features
 from bottleneck_probe.cache.repairing import repair
 from bottleneck_probe.cache.verifying import verify
@@ -17,24 +16,7 @@ from bottleneck_probe.engines import select
 from click.testing import CliRunner
 from PIL import Image
 
-
-@pytest.fixture(autouse=True)
-def _in_this_process(request, monkeypatch):
-    """A process for each file takes a third of a second: only tests with `child` in their names have it."""
-    if "child" in request.node.name:
-        return
-    monkeypatch.setattr(verifying, "try_out", lambda path: None)
-
-    def lines(source, skip):
-        said = []
-        try:
-            examining.examine_here(source, said.append, frozenset(skip))
-        except OSError as error:
-            said.append({"kind": "fault", "fault": f"HDF5 cannot open it ({error})"})
-        yield from said
-        yield {"kind": "ended", "fault": ""}
-
-    monkeypatch.setattr(examining, "_lines", lines)
+pytestmark = pytest.mark.usefixtures("opened_here", "examined_here")
 
 
 @pytest.fixture

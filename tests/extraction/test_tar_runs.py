@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from bottleneck_probe.cli.extract import exit_code
 from bottleneck_probe.errors import InputError
-from bottleneck_probe.extraction import api, dry, record
-from bottleneck_probe.extraction.api import find_images, run
+from bottleneck_probe.extraction import dry, record
+from bottleneck_probe.extraction.api import find_images
 from bottleneck_probe.extraction.judge import TooManyBadError
 from bottleneck_probe.images.tars import contents
 from bottleneck_probe.images.tars.members import TarMember
 from bottleneck_probe.reporter import Silent
+from common import extractor
 
 HOUR_NS = 3600 * 10**9
 
@@ -30,18 +31,7 @@ def settled(monkeypatch):
 
 @pytest.fixture
 def extract(calls, tmp_path):
-    """Runs an extraction into one file; its counts must agree with what was computed."""
-
-    def extract_(images, output=tmp_path / "out.h5", **options):
-        calls.forwards = calls.started = 0
-        stated = {"backbone": "stub", "engine": "eager", "batch_size": 1, **options}
-        found = find_images(images, previous=lambda: api.previous(images, output, stated))
-        result = run(found, output=output, reporter=Silent(), **stated)
-        assert result.computed == calls.forwards
-        assert result.computed + result.reused + result.quarantined == result.seen
-        return result
-
-    return extract_
+    return extractor(calls, tmp_path / "out.h5")
 
 
 def pack(folder: Path, tar: Path, *, names=None) -> Path:

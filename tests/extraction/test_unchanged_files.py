@@ -21,6 +21,7 @@ from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.extraction.dry import dry_run
 from bottleneck_probe.images import payload as payload_module
 from bottleneck_probe.reporter import Silent
+from common import extractor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,18 +35,7 @@ def output(tmp_path):
 
 @pytest.fixture
 def extract(calls, output):
-    """One run, as the command does it."""
-
-    def extract_(images, **options):
-        calls.forwards = calls.started = 0
-        stated = {"backbone": "stub", "engine": "eager", "batch_size": 1, **options}
-        found = find_images(images, previous=lambda: api.previous(images, output, stated))
-        result = run(found, output=output, reporter=Silent(), **stated)
-        assert result.computed == calls.forwards
-        assert result.computed + result.reused + result.quarantined == result.seen
-        return result
-
-    return extract_
+    return extractor(calls, output)
 
 
 @pytest.fixture

@@ -1,35 +1,12 @@
 """Servers on this computer, without a network: a web server with faults, and a store of objects."""
 
-import importlib.util
 import os
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-_STUB = Path(__file__).parents[1] / "extraction" / "stub.py"
-
-
-@pytest.fixture
-def stub() -> ModuleType:
-    """The module `stub.py` of the extraction's tests."""
-    name = "bottleneck_test_stub"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _STUB)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture
-def calls(stub: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """Installs the stub backbone; counts how often its engine ran."""
-    return stub.install(monkeypatch.setattr, monkeypatch.setitem)
 
 
 @pytest.fixture(autouse=True)

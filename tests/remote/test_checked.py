@@ -1,12 +1,10 @@
 """What was extracted from other machines is found there again by `verify`."""
 
-import io
-import tarfile
-
 import pytest
 from bottleneck_probe.cache.verifying import verify
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.reporter import Silent
+from common import tar_of
 
 
 @pytest.fixture
@@ -22,16 +20,6 @@ def extract(calls, tmp_path):
 
 def png(stub, tmp_path, number):
     return stub.paint(tmp_path / "one" / f"{number}.png", number).read_bytes()
-
-
-def tar_of(pairs):
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in pairs:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("store", ["bucket", "web"])

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import tarfile
 import time
 import traceback
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bottleneck_probe.errors import BottleneckError, InputError
-from bottleneck_probe.extraction import api
-from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.images.color import BadImage
 from bottleneck_probe.images.find import find
 from bottleneck_probe.images.payload import fetch
 from bottleneck_probe.remote import door
 from bottleneck_probe.remote.objects import RemoteObject
-from bottleneck_probe.reporter import Silent
+from common import extractor, tar_of
 
 
 def png(stub, tmp_path, number) -> bytes:
@@ -26,16 +23,7 @@ def png(stub, tmp_path, number) -> bytes:
 
 @pytest.fixture
 def extract(calls, tmp_path):
-    def extract_(images, output=tmp_path / "out.h5", **options):
-        calls.forwards = calls.started = 0
-        stated = {"backbone": "stub", "engine": "eager", "batch_size": 1, **options}
-        found = find_images(images, previous=lambda: api.previous(images, output, stated))
-        result = run(found, output=output, reporter=Silent(), **stated)
-        assert result.computed == calls.forwards
-        assert result.computed + result.reused + result.quarantined == result.seen
-        return result
-
-    return extract_
+    return extractor(calls, tmp_path / "out.h5")
 
 
 @pytest.fixture(autouse=True)
@@ -178,16 +166,6 @@ def test_a_table_from_elsewhere_names_no_file_of_this_computer(web, tmp_path, st
     }
     for sample in samples:
         assert sample.fault or sample.source.name.startswith(web.address)
-
-
-def tar_of(pairs) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, data in pairs:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("store", ["memory", "bucket", "web"])

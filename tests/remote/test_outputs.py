@@ -7,26 +7,15 @@ from bottleneck_probe.cache import elsewhere, features
 from bottleneck_probe.cache.remote_storage import RemoteStorage
 from bottleneck_probe.cli.main import bottleneck
 from bottleneck_probe.errors import CacheError, InputError
-from bottleneck_probe.extraction import api
-from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.images.tars.members import digest
 from bottleneck_probe.remote import door
-from bottleneck_probe.reporter import Silent
 from click.testing import CliRunner
+from common import extractor
 
 
 @pytest.fixture
 def extract(calls):
-    def extract_(images, output, **options):
-        calls.forwards = calls.started = 0
-        stated = {"backbone": "stub", "engine": "eager", "batch_size": 1, **options}
-        found = find_images(str(images), previous=lambda: api.previous(images, output, stated))
-        result = run(found, output=output, reporter=Silent(), **stated)
-        assert result.computed == calls.forwards
-        assert result.computed + result.reused + result.quarantined == result.seen
-        return result
-
-    return extract_
+    return extractor(calls)
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Whatever happened before, a directory holds what one file of the same steps would."""
 
-import importlib.util
 import shutil
-import sys
-from pathlib import Path
 
 import bottleneck_probe as bp
 import numpy as np
@@ -14,19 +11,9 @@ from bottleneck_probe.cache.storage import LocalStorage
 from bottleneck_probe.errors import BottleneckError
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.reporter import Silent
+from common import load_stub
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-
-def load_stub():
-    name = "bottleneck_test_stub"
-    if name not in sys.modules:
-        path = Path(__file__).parents[2] / "extraction" / "stub.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
 
 stub = load_stub()
 STATED = {"backbone": "stub", "engine": "eager", "batch_size": 4, "allow_bad": True}

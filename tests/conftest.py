@@ -28,6 +28,8 @@ def _own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """Exported networks go to one folder per test session, never to the user's own."""
     base = tmp_path_factory.getbasetemp() / "user-cache"
     monkeypatch.setenv("BOTTLENECK_CACHE_DIR", str(base))
+    # An exception that no user can mend ends a test as what it is, not as an exit code of 1.
+    monkeypatch.setenv("BOTTLENECK_TRACEBACK", "1")
 
 
 @pytest.fixture

@@ -11,19 +11,20 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..printable import printable
+from ..printable import Lines, printable
 from .bench import bench
 from .cache import cache
 from .compare import compare
 from .completion import completion
 from .curve import curve
+from .defect import defect, shown
 from .demo import demo
 from .extract import extract
 from .fit import fit
 from .info import backbones, info
 from .layers import layers
 from .predict import predict, score
-from .reply import INTERRUPTED, listen_for_signals
+from .reply import ERROR, INTERRUPTED, listen_for_signals
 from .suspects import suspects
 from .verify import verify
 
@@ -112,10 +113,21 @@ def main() -> None:
     """Entry point of the command and of ``python -m bottleneck_probe``."""
     listen_for_signals()
     try:
-        bottleneck(prog_name="bottleneck")
+        _run()
     except SystemExit as leaving:
         _leave_threads(leaving.code)
         raise
+
+
+def _run() -> None:
+    """The command; what escapes outside of its work, say while its answer is printed, is told as well."""
+    try:
+        bottleneck(prog_name="bottleneck")
+    except Exception as error:
+        if shown():
+            raise
+        click.echo(f"error: {printable(Lines(defect(error)))}", err=True)
+        sys.exit(ERROR)
 
 
 def _leave_threads(code: object) -> None:

@@ -15,6 +15,7 @@ import click
 
 from .. import interrupts
 from ..errors import BottleneckError
+from .defect import defect, shown
 
 if TYPE_CHECKING:
     from ..report.terminal import TerminalReporter
@@ -68,14 +69,17 @@ def answer(
     except BottleneckError as error:
         reply = _failed(error, getattr(error, "counts", {}), ERROR)
     except (OSError, MemoryError, UnicodeError) as error:
-        # The system's own refusals, wherever they come from; any other exception is a defect of
-        # ours, and its traceback says where.
+        # The system's own refusals, wherever they come from.
         name = getattr(error, "filename", None)
         said = BottleneckError(f"{type(error).__name__}: {error}", where=str(name or ""))
         reply = _failed(said, {}, ERROR)
     except KeyboardInterrupt as interrupt:
         said = BottleneckError(str(interrupt) or "interrupted")
         reply = _failed(said, getattr(interrupt, "counts", {}), INTERRUPTED)
+    except Exception as error:
+        if shown():
+            raise
+        reply = _failed(defect(error), {}, ERROR)
     _ignore_signals()  # whatever came in between
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -30,7 +30,7 @@ from .settle import (
     warn_if_enormous,
     warn_of_a_frame,
 )
-from .space import file_need, path_bytes_of, shards_need
+from .space import column_bytes_of, file_need, shards_need
 from .stores import RowStore, Store
 from .target import (
     compatible,
@@ -71,8 +71,8 @@ class Start:
         Where the output is a directory.
     n_whole : int
         Images of the new file, those included whose path is gone and that are kept.
-    path_bytes : int
-        Of a stored path, on average.
+    column_bytes : int
+        Of an image in a file beside its features, on average.
     """
 
     output: Path
@@ -87,7 +87,7 @@ class Start:
     n_missing: int
     place: Storage | None = None
     n_whole: int = 0
-    path_bytes: int = 0
+    column_bytes: int = 0
 
     @property
     def named(self) -> Path | str:
@@ -124,7 +124,7 @@ class Start:
             return 0
         # Of a directory only the new rows are written.
         written = self.n_whole if self.place is None else n + self.resumed
-        whole = file_need(written, self.sizes, views, store, self.path_bytes)
+        whole = file_need(written, self.sizes, views, store, self.column_bytes)
         return shards_need(n, self.sizes, views) + whole
 
 
@@ -201,7 +201,7 @@ def start_of(
         place=place,
         n_missing=max(0, len(images.samples) - resumed - done),
         n_whole=len(images.samples) + kept_rows // views,
-        path_bytes=path_bytes_of(images.columns.paths),
+        column_bytes=column_bytes_of(images.columns),
     )
 
 

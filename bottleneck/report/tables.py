@@ -172,6 +172,8 @@ def show_plan(plan: Plan) -> None:
             f"about {_duration(plan.seconds)} at {plan.images_per_second:,.0f} images/s "
             f"(engine {plan.engine}, measured on some of them), {size(plan.disk_bytes)} of disk"
         )
+    for tar in plan.broken:
+        _line(f"a tar ends too early: {tar}; only --allow-bad would publish what precedes")
     _line(f"nothing was computed or written; the output would be {plan.output}")
 
 

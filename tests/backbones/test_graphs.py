@@ -531,6 +531,49 @@ def test_float16_keeps_its_features_and_sums_in_float32(tmp_path):
     assert error(got[0], reference.mean((2, 3))) < 1e-2
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value, constant, dtype):
+    """Behind a ReLU a processor may show them as zeros."""
+    w = W["w"].astype(dtype)
+    w[1, 2, 0, 0] = value
+    before = [op("Constant", "", "w", value=numpy_helper.from_array(w))] if constant else []
+    path = save(
+        tmp_path / "m.onnx",
+        [*before, CONV, op("Relu", "conv", "y")],
+        {} if constant else {"w": w},
+        elem_type=TensorProto.FLOAT if dtype == np.float32 else TensorProto.FLOAT16,
+    )
+    assert "m.onnx holds NaN or infinity in w" in message(path, layer="y:avg")
+
+
+def test_what_a_branch_holds_is_looked_at(tmp_path):
+    bad = helper.make_graph(
+        [op("Constant", "", "inner", value=numpy_helper.from_array(np.float32([NAN]))),
+         op("Add", "conv inner", "then")],
+        "then", [], [helper.make_empty_tensor_value_info("then")],
+    )  # fmt: skip
+    good = helper.make_graph(
+        [op("Identity", "conv", "else")], "else", [], [helper.make_empty_tensor_value_info("else")]
+    )
+    branch = op("If", "yes", "y", then_branch=bad, else_branch=good)
+    path = save(tmp_path / "m.onnx", [CONV, branch], {**W, "yes": np.array(False)})
+    assert "holds NaN or infinity in inner" in message(path, layer="y:avg")
+
+
+def test_infinity_that_is_no_weight_and_what_lies_behind_the_cut_do_no_harm(tmp_path):
+    bounds = {"low": np.float32(0), "high": np.float32(INF)}
+    body = [CONV, op("Clip", "conv low high", "relu"), *head("relu")]
+    w = {**W, **bounds, "w_head": np.full((4, 6), NAN, np.float32)}
+    (got,) = features(save(tmp_path / "m.onnx", body, w), ["relu:avg"], pictures(3, 8))
+    reference = torch.from_numpy(convolved(pictures(3, 8))).relu().mean((2, 3))
+    assert error(got, reference) < 1e-4
+
+
 def test_names_of_the_graph_may_be_ours(tmp_path):
     """Many files call their input `images`; one could call a tensor what we call an output."""
     body = [

@@ -11,7 +11,8 @@ import pytest
 from bottleneck_probe.errors import CacheError
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.extraction.dry import dry_run
-from bottleneck_probe.extraction.space import file_need, path_bytes_of, shards_need
+from bottleneck_probe.extraction.space import column_bytes_of, file_need, shards_need
+from bottleneck_probe.images.sample import Sample, Samples
 from bottleneck_probe.reporter import Silent
 
 STATED = {"backbone": "stub", "engine": "eager", "workers": 1, "batch_size": 4}
@@ -97,10 +98,36 @@ def test_layers_views_and_float16_count(store, d_bytes):
     assert shards_need(10, [8, 4], 3) == 10 * 3 * (4 * 12 + 2 * 64)
 
 
+def samples(paths, **meta):
+    """Samples with these paths, and further columns by name."""
+    columns = [dict(zip(meta, values, strict=True)) for values in zip(*meta.values(), strict=True)]
+    each = zip(paths, columns or [{}] * len(paths), strict=True)
+    return Samples.of(Sample(path, path, None, "", extra) for path, extra in each)
+
+
 def test_the_length_of_paths_is_taken_from_some_of_them():
-    assert path_bytes_of([]) == 0
-    assert path_bytes_of(["é"] * 5) == 2
-    assert path_bytes_of(["a" * (10 + i % 2) for i in range(5000)]) == 11
+    assert column_bytes_of(samples([])) == 0
+    assert column_bytes_of(samples(["é"] * 5)) == 2
+    assert column_bytes_of(samples(["a" * (10 + i % 2) for i in range(5000)])) == 11
+
+
+def test_columns_of_a_table_count_by_what_they_hold(calls, photos, tmp_path):
+    """As in the test above, the rows alone: with a long text and a number for each image."""
+    sizes = {}
+    for n in (50, 450):
+        root = photos(n, folder=f"photos{n}")
+        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+        lines = [f"{name},{i / 7},{'where it was taken ' * 9}{i}" for i, name in enumerate(names)]
+        table = tmp_path / f"{n}.csv"
+        table.write_text("\n".join(["path,weight,place", *lines]))
+        found = find_images(table, root=root)
+        (plan,) = dry_run(found, output=tmp_path / f"{n}.h5", reporter=Silent(), **STATED)
+        run(found, output=tmp_path / f"{n}.h5", reporter=Silent(), **STATED)
+        taken = (tmp_path / f"{n}.h5").stat().st_size
+        sizes[n] = (plan.disk_bytes - shards_need(n, [4], 1), taken)
+    asked, taken = (sizes[450][i] - sizes[50][i] for i in (0, 1))
+    assert taken > 400 * 170
+    assert taken <= asked <= 1.3 * taken
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(

@@ -15,6 +15,7 @@ from bottleneck_probe.extraction.api import find_images
 from bottleneck_probe.extraction.judge import TooManyBadError
 from bottleneck_probe.images.tars import contents
 from bottleneck_probe.images.tars.members import TarMember
+from bottleneck_probe.report.tables import show_plan
 from bottleneck_probe.reporter import Silent
 from common import extractor
 
@@ -209,7 +210,7 @@ def test_members_can_be_read_in_another_process(photos, tmp_path):
     assert replace(again, path="x").source.name.endswith(f"byte {again.source.offset}")
 
 
-def test_rows_behind_a_cut_are_kept_and_the_tar_is_named(extract, photos, tmp_path):
+def test_rows_behind_a_cut_are_kept_and_the_tar_is_named(extract, photos, tmp_path, capsys):
     """Whether their images are gone nobody knows; those of a whole tar that has lost some are gone."""
     root = photos(12)
     names = sorted(root.rglob("*.png"))
@@ -223,6 +224,9 @@ def test_rows_behind_a_cut_are_kept_and_the_tar_is_named(extract, photos, tmp_pa
     found = find_images(str(tmp_path / "t"))
     (plan,) = dry.dry_run(found, output=tmp_path / "out.h5", reporter=Silent(), backbone="stub")
     assert plan.removed == 1
+    show_plan(plan)
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "ends too early" in line]
+    assert told.startswith(f"a tar ends too early: {cut}, byte")
     result = extract(str(tmp_path / "t"), allow_bad=True)
     assert result.removed == 1
     for broken in (plan.to_json()["broken"], result.to_json()["broken"]):

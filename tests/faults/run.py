@@ -68,6 +68,7 @@ def main() -> int:
             print(f"{name:12} {(experiment(name).__doc__ or '').strip().splitlines()[0]}")
         return 0
     options.folder.mkdir(parents=True, exist_ok=True)
+    os.environ["BOTTLENECK_TRACEBACK"] = "1"  # a defect must not pass for an error with exit code 1
     results = options.folder / "results.jsonl"
     for name in wanted:
         module = experiment(name)

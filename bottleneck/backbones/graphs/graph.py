@@ -22,6 +22,7 @@ from .compose import check_rows, composed, not_free
 from .input import ImageInput, find_input, inputs_of
 from .layouts import with_layouts
 from .metadata import RAW_MEAN, RAW_STD, read_metadata
+from .numbers import require_numbers
 from .reading import read
 from .shapes import inferred, seen
 from .walk import depending_on
@@ -149,8 +150,11 @@ def compose(
     Raises
     ------
     InputError
-        If the file cannot be used, or an image's features depend on the others in its batch.
+        If the file cannot be used, has weights that are no numbers, or an image's features depend
+        on the others in its batch.
     """
+    import onnx
+
     model = read(path)
     metadata = read_metadata(model)
     image = find_input(model.graph, metadata.layout)
@@ -169,6 +173,7 @@ def compose(
         original = composed(model, image, preprocessing, wanted, metadata.bgr, image.batch)
         free_batch(model, image, preprocessing.crop)
     free = composed(model, image, preprocessing, wanted, metadata.bgr, None)
+    require_numbers(path, onnx.load_model_from_string(free).graph)
     check_rows(path, free, preprocessing.crop, wanted, original, image.batch)
     return free
 

@@ -29,6 +29,9 @@ READABLE = (1, 2, 3)
 # confusion matrix, which is 2 MB for 1,000.
 MAX_HEADER = 16 * 2**20
 _CONFUSION = "confusion"
+# How files begin that hold pickles, or may: of Python and joblib, of PyTorch and .npz, of joblib with
+# its usual compression, of .npy.
+_PICKLES = (b"\x80", b"PK", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"\x93NUMPY")
 
 
 def to_bytes(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
@@ -151,7 +154,7 @@ def require_header(head: bytes, size: int, file: Path) -> None:
         hint = "" if head else ": it is empty"
         if head.startswith(b"\x89HDF"):
             hint = "; it is a feature file: bottleneck fit makes a probe from it"
-        elif head.startswith((b"\x80", b"PK")):
+        elif head.startswith(_PICKLES):
             hint = "; pickle is refused, because reading it could run code"
         raise ProbeError(f"{file} is no probe{hint}", expected="a file that bottleneck fit wrote")
 

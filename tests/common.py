@@ -6,6 +6,7 @@ import importlib.util
 import io
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +68,33 @@ def tar_of(pairs: Iterable[tuple[str, bytes]]) -> bytes:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return file.getvalue()
+
+
+def effort(work: Callable[[], object]) -> tuple[int, int]:
+    """What a piece of work costs, without a clock: lines of Python that run, and peak bytes.
+
+    Run once before, so that what is made once only does not count. Loops in C are seen by the memory
+    that they need, if at all.
+    """
+    work()
+    lines, before = 0, sys.gettrace()
+
+    def trace(frame: object, event: str, argument: object) -> Callable[..., Any]:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    tracemalloc.start()
+    try:
+        work()
+        return lines, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def flip(path: Path, at: int, bit: int = 2) -> None:

@@ -2,17 +2,25 @@
 
 import contextlib
 import importlib.util
+import io
+import json
+import pickle
 import random
 import sys
 import warnings
 from pathlib import Path
 
 import bottleneck_probe as bp
+import joblib
 import numpy as np
 import pytest
+import torch
+from bottleneck_probe.backbones.weights import load_state_dict
+from bottleneck_probe.cli.main import bottleneck
 from bottleneck_probe.probe_schema import require_sound
 from bottleneck_probe.probe_tensors import Unsound
 from bottleneck_probe.report.tables import describe_probe, show_probe
+from click.testing import CliRunner
 
 FAULTS = Path(__file__).parent / "faults"
 PROBES = Path(__file__).parent / "probes"
@@ -110,6 +118,84 @@ def test_a_description_that_no_reader_would_take_is_not_written(probes, tmp_path
     probe._description["notes"] = ["x" * (9 << 20)]
     with pytest.raises(bp.ProbeError, match="description takes 9 MiB"):
         probe.to_bytes()
+
+
+class Payload:
+    """What a pickle may do to whoever reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def written(write, *arguments, **options):
+    file = io.BytesIO()
+    write(*arguments, file, **options)
+    return file.getvalue()
+
+
+PICKLES = {
+    "pickle": lambda evil: pickle.dumps(evil),
+    "pickle 2": lambda evil: pickle.dumps(evil, protocol=2),
+    "joblib": lambda evil: written(joblib.dump, evil),
+    "joblib, compressed": lambda evil: written(joblib.dump, evil, compress=3),
+    "torch": lambda evil: written(torch.save, evil),
+    "torch, before 1.6": lambda evil: written(
+        torch.save, evil, _use_new_zipfile_serialization=False
+    ),
+    "npy": lambda evil: written(lambda a, f: np.save(f, a), np.array([evil], object)),
+    "npz": lambda evil: written(lambda a, f: np.savez(f, a=a), np.array([evil], object)),
+}
+
+
+@pytest.mark.parametrize(
+    ("length", "content"),
+    [
+        (17 << 20, b"{" + b" " * (17 << 20)),
+        (1 << 40, b"{}"),
+        (2**64 - 1, b"{}"),
+        (100, b'{"a":1}'),
+    ],
+    ids=["long", "beyond the file", "beyond all", "cut"],
+)
+def test_a_header_that_is_too_long_is_not_read(length, content, tmp_path):
+    """Names of classes lie in it, so that it may have 16 MiB."""
+    (tmp_path / "x.probe").write_bytes(length.to_bytes(8, "little") + content)
+    with pytest.raises(bp.ProbeError, match=r"x\.probe is no probe"):
+        bp.load(tmp_path / "x.probe")
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_a_pickle_of_any_kind_is_refused_and_does_not_run(kind, tmp_path):
+    """In the place of a probe, of a feature file, of weights and of a network; exit code 1."""
+    ran, content = tmp_path / "ran", PICKLES[kind](Payload(tmp_path / "ran"))
+    for name in ("x.probe", "x.h5", "x.pth", "x.onnx"):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "a.png").write_bytes(b"")
+    probe, features, image = (str(tmp_path / name) for name in ("x.probe", "x.h5", "a.png"))
+    for command, words in (
+        (["info", probe], "pickle is refused"),
+        (["verify", probe], "pickle is refused"),
+        (["predict", probe, image, "-o", str(tmp_path / "p.csv")], "pickle is refused"),
+        (["score", probe, image], "pickle is refused"),
+        (["info", features], "not an HDF5 file"),
+        (["fit", features], "not an HDF5 file"),
+        (["extract", image, "--backbone", str(tmp_path / "x.onnx")], "x.onnx"),
+    ):
+        done = CliRunner().invoke(bottleneck, [*command, "--json"])
+        reply = json.loads(done.stdout)
+        assert (done.exit_code, reply["exit_code"]) == (1, 1), command
+        said = json.dumps(reply)
+        assert words in said, (command, said)
+    with pytest.raises(bp.WeightsError, match=r"could run code|no weights that can be read"):
+        load_state_dict(tmp_path / "x.pth")
+    assert not ran.exists()
+    assert not (tmp_path / "p.csv").exists()
+    if kind in ("pickle", "pickle 2"):
+        pickle.loads(content)
+        assert ran.exists(), "the payload is none"
 
 
 @pytest.mark.parametrize("depth", [20, 5000])

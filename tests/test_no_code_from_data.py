@@ -78,6 +78,31 @@ def test_no_module_runs_data():
     assert not found
 
 
+# What waits for others on a network; a cluster's scheduler does so for anybody who can reach it.
+LISTENERS = {"ray", "dask", "distributed", "socketserver", "http.server", "xmlrpc"}
+
+
+def listeners(source: str) -> list[str]:
+    """What in a module would let others on the network in."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    opened = [f.attr for f in calls if isinstance(f, ast.Attribute)]
+    return [name for name in found if name in LISTENERS or name.partition(".")[0] in LISTENERS] + [
+        name for name in opened if name in ("listen", "bind", "create_server", "start_server")
+    ]
+
+
+def test_nothing_listens_on_the_network():
+    assert not [path for path in MODULES if listeners(path.read_text("utf-8"))]
+    for line in ("import ray.data as r", "from http import server", "s.bind(('', 1))"):
+        assert listeners(line), line
+
+
 @pytest.mark.parametrize(
     "line",
     [

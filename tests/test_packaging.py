@@ -144,3 +144,10 @@ def test_a_missing_optional_package_is_named_with_the_line_that_installs_it(monk
 
     with pytest.raises(bp.MissingExtraError, match=r"pip install 'bottleneck-probe\[parquet\]'"):
         require("pyarrow", purpose="Writing .parquet")
+
+
+def test_torch_is_one_whose_loader_of_weights_has_no_known_hole():
+    """CVE-2025-32434 was mended in 2.6, CVE-2026-24747 in 2.10; older ones run a stranger's code."""
+    (torch,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "torch")
+    assert not any(torch.specifier.contains(version) for version in ("2.5.1", "2.6.0", "2.9.1"))
+    assert torch.specifier.contains("2.10.0")

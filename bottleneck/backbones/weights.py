@@ -54,7 +54,7 @@ WRAPPERS = (
 )
 # JSON of names and shapes: 33 KB for the 320 tensors of ResNet-50. What is longer is no network, and
 # would only fill the memory of whoever reads it.
-_MOST_HEADER = 4 << 20
+_MOST_HEADER = 1 << 20
 # An infinity is a broken weight here; elsewhere it may be the mask of an attention.
 _WEIGHTS = ("weight", "bias", "running_mean", "running_var")
 # These two say nothing about which of a checkpoint's networks it is.

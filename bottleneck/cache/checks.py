@@ -22,6 +22,7 @@ from . import child, trailer
 from .locate import SUFFIXES, is_directory, locate
 from .metadata import bound_cache
 from .structure import require_plain
+from .verify import mended
 
 if TYPE_CHECKING:
     import h5py
@@ -158,7 +159,7 @@ def _damaged(path: Path, error: Exception) -> CacheError:
     return CacheError(
         f"{path} is damaged: HDF5 cannot read it ({_reason(error)})",
         where=str(path),
-        next="extract again under another name, or restore the file from a backup",
+        next=mended(path),
     )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import CacheError
+from ..parent import end_with_parent
 
 if TYPE_CHECKING:
     import h5py
@@ -123,6 +124,7 @@ def main() -> None:
 
     from . import checks
 
+    end_with_parent()
     path = Path(sys.argv[1])
     told: dict[str, str] | None = None
     limit(float(sys.argv[2]))

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..parent import end_with_parent
 from . import child
 from .examination import BROKEN, Examination, examine_here
 from .scanning import Scan, Tell
@@ -127,6 +128,7 @@ def _how(code: int) -> str:
 
 def main() -> None:
     """Examine the file of the first argument, without the datasets behind the second."""
+    end_with_parent()
     child.limit(float(sys.argv[2]))
 
     def say(line: dict[str, Any]) -> None:

@@ -86,11 +86,19 @@ def _require_matching(h5: h5py.File, found: dict[str, np.ndarray], path: Path) -
             raise _broken(path, f"it has a checksum of {name}, and no {name}")
 
 
+def mended(path: Path) -> str:
+    """What can be done about a damaged feature file."""
+    return (
+        f"`bottleneck cache repair {path} -o NEW.h5` saves the rows that are whole; or restore it "
+        "from a backup, or extract again under another name"
+    )
+
+
 def _broken(path: Path, reason: str) -> CacheError:
     return CacheError(
         f"{path} is damaged: {reason}",
         where=f"{path}, checksums",
-        next="restore the file from a backup, or extract again under another name",
+        next=mended(path),
     )
 
 
@@ -122,5 +130,5 @@ def damaged(path: Path, name: str, start: int, stop: int) -> CacheError:
     return CacheError(
         f"{path} is damaged: {name}, rows {start} to {stop - 1}, differ from their checksum",
         where=f"{path}, {name}",
-        next="restore the file from a backup, or extract again under another name",
+        next=mended(path),
     )

@@ -222,6 +222,7 @@ def _clear(files: tuple[str, ...], parts: bool) -> Reply:
     from .. import usercache
     from ..cache.atomic import size
     from ..cache.housekeeping import remove
+    from ..report.tables import plural
     from ..report.terminal import printable
 
     if files:
@@ -232,5 +233,5 @@ def _clear(files: tuple[str, ...], parts: bool) -> Reply:
         place = str(usercache.folder())
     return Reply(
         {"folder": place, "files": count, "bytes": freed},
-        lambda: click.echo(printable(f"removed {count} files, {size(freed)}")),
+        lambda: click.echo(printable(f"removed {plural(count, 'file')}, {size(freed)}")),
     )

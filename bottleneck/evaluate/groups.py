@@ -84,7 +84,8 @@ def find_groups(
     report: dict[str, Any] = {"near_copies": None, "groups": None}
     notes: list[str] = []
     images = same
-    if phash is not None:
+    # Without a labelled row there is nothing to look at: who deals the rows says so.
+    if phash is not None and used.any():
         found, first, of_row = _search(X, np.asarray(phash, np.uint64), same, used)
         images = _numbered(of_row, found)
         report |= _told(found, first, images, splits)
@@ -101,7 +102,7 @@ def find_groups(
             notes.append(
                 f"{named} groups are {report['groups']}: some have images in common, and are taken together"
             )
-        if report["groups"] < 2:
+        if report["groups"] == 1:
             raise FitError(
                 "all images are of one group",
                 expected="2 groups or more, to train on some and score another",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backbones import nodes
 from ..backbones.base import Backbone
-from ..cache import atomic, lock, orphans, sealed, shards
+from ..cache import atomic, lock, media, orphans, sealed, shards
 from ..cache.features import Features
 from ..cache.remote_storage import RemoteStorage
 from ..cache.storage import Storage
@@ -38,6 +38,9 @@ from .rows import rows_of
 from .start import Start, recall_for, start_of
 from .stores import MemoryStore, RowStore, ShardStore, Store
 from .target import parts_folder
+
+# Bytes of disk: of less nobody needs to hear before a run, as long as they are there.
+_WORTH_TELLING = 100_000_000
 
 
 def compute(
@@ -222,6 +225,8 @@ def extract_to_files(
             if needed := start.disk_need():
                 atomic.require_writable(start.output)
                 atomic.require_space(start.output.parent, needed)
+                if needed >= _WORTH_TELLING:
+                    reporter.note(f"{start.named}: takes up to {media.size(needed)} of disk")
         recalled = recall_for(images, starts, options)
         sinks = [_shards(start) for start in starts]
         lanes = [

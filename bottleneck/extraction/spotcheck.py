@@ -112,6 +112,9 @@ def gap(
             f"environment changed: {describe_change(earlier, environment)}; {len(found.keys)} stored "
             f"features, computed again, differ by up to {largest:.2g} {measure}",
             expected=f"at most {tolerance:g}; nothing was written",
+            where="finished rows of a run that did not end"
+            if held is None
+            else str(held.features.file or "features"),
             next="run with the versions and the engine the file was made with, or extract into "
             "a new file with -o",
         )

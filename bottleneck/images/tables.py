@@ -153,5 +153,6 @@ def once(
                     expected="one",
                     next="delete the wrong row",
                 )
-    note = f"{table.where}: {again} rows repeat the path of another and count once."
+    rows = "1 row repeats" if again == 1 else f"{again} rows repeat"
+    note = f"{table.where}: {rows} the path of another; each path counts once."
     return list(first.values()), [note] if again else []

@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from ..parent import end_with_parent
 from .limits import Limits
 
 # Of a processor; 6 times as long on the clock, as for the decoding threads of a run.
@@ -189,7 +189,7 @@ def main() -> None:
     from .payload import to_pixels
 
     _prefer_me()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     _say(answers, {"ready": True})
     for line in requests:
@@ -237,13 +237,6 @@ def _prefer_me() -> None:
     """Where memory runs out, the system ends this process and not the one that started it (Linux)."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
-
-
-def _end_with(parent: int) -> None:
-    """Do not outlive the process that started this one, also in an image that never ends."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ def tensors_file(path, header, data=b"\0" * 8, length=None):
 @pytest.mark.parametrize(
     ("header", "options", "word"),
     [
-        (b"{" + b" " * (5 << 20) + b"}", {}, "at most 4 MiB"),
+        (b"{" + b" " * (1 << 20) + b"}", {}, "at most 1 MiB"),
         (b"{}", {"length": 2**40}, "declares 1,099,511,627,776 bytes"),
         ({"a": ("F32", [2], [0, 8]), "b": ("F32", [1], [4, 8])}, {}, "cannot be read"),
         ({"a": ("F32", [1], [0, 4]), "b": ("F32", [1], [8, 12])}, {"data": b"\0" * 12}, "cannot"),

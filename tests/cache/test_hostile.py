@@ -70,11 +70,30 @@ def many_texts_of_one_in_chunks(h5):
         file.write(first * rows)
 
 
+def many_texts_in_more_room_than_they_need(h5):
+    """The same, and the file declares more bytes for them, so that most of these are no lengths."""
+    path = h5.filename
+    room = len(h5["paths"]) * 16
+    h5["zeros"] = np.zeros(room * 9, np.uint8)
+    zeros = h5["zeros"].id.get_offset()
+    many_texts_of_one(h5)
+    with h5py.File(path) as h5:
+        start, at = h5["splits"].id.get_offset(), h5py.h5o.get_info(h5["splits"].id).addr
+    data = bytearray(Path(path).read_bytes())
+    data[zeros : zeros + room] = data[start : start + room]
+    declared = data.index(struct.pack("<QQ", start, room), at)
+    data[declared : declared + 16] = struct.pack("<QQ", zeros, room * 9)
+    Path(path).write_bytes(data)
+    with h5py.File(path) as h5:
+        assert sum(map(len, h5["splits"][:])) == 300 * 100_000  # HDF5 reads it
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (chunk_bomb, r"has chunks of 536\.9 MB for 320 bytes"),
         (many_texts_of_one, r"declares \d+\.\d MB of text in a file of"),
+        (many_texts_in_more_room_than_they_need, "splits has entries that are no texts"),
         (many_texts_of_one_in_chunks, "holds more text than fits"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -85,6 +104,9 @@ def test_bombs_are_refused_before_they_go_off(written, change, words):
         change(h5)
     with pytest.raises(CacheError, match=words):
         bp.open(path)
+    if change is not many_texts_of_one_in_chunks:  # the texts of these have to be unpacked
+        with pytest.raises(CacheError, match=words), checks.opened(path, vouched=True):
+            pass
 
 
 def test_columns_that_exceed_the_memory_are_refused(written, monkeypatch):
@@ -172,6 +194,7 @@ def test_what_somebody_has_added_is_no_damage(written):
     path, X, _ = written()
     with h5py.File(path, "r+") as h5:
         h5["mine/clusters"] = np.arange(10)
+        h5["mine/kind"] = np.dtype("i4")  # a type with a name: neither a group nor values
         h5["meta/site"] = np.arange(10.0)
     found = bp.open(path)
     np.testing.assert_array_equal(found.features, X)
@@ -303,3 +326,54 @@ except bp.CacheError as error:
     finally:
         watch.close()
     assert "needs HDF5 filter 32015" in done.stdout, done.stderr
+
+
+@pytest.fixture
+def full(calls, stub, tmp_path):
+    """A file of an extraction with all that a file may hold: views, targets, a layer, a quarantine."""
+    lines = ["path,sun,rain,age,site"]
+    for number in range(6):
+        image = stub.paint(tmp_path / "photos" / f"{number}.png", number)
+        lines.append(f"{image},{number % 2},{number % 3 % 2},{number}.5,s{number}")
+    (tmp_path / "photos" / "torn.png").write_bytes(b"")
+    lines.append(f"{tmp_path / 'photos' / 'torn.png'},1,0,9.5,s9")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    options = {"layer": ("penultimate", "double"), "framing": "tiles:1x2", "quiet": True}
+    bp.extract(
+        tmp_path / "t.csv",
+        label_column=["sun", "rain"],
+        output=tmp_path / "x.h5",
+        backbone="stub",
+        **options,
+    )
+    return tmp_path / "x.h5"
+
+
+@pytest.mark.parametrize("vouched", [True, False], ids=["with checksums", "without"])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_row_more_or_less_in_any_dataset_is_refused(full, vouched, more, monkeypatch):
+    monkeypatch.setattr(checks.child, "require_survived", lambda *arguments: None)
+    if not vouched:
+        with h5py.File(full, "r+") as h5:
+            del h5["checksums"], h5.attrs["created_by"]
+    whole, names = full.read_bytes(), []
+    with h5py.File(full) as h5:
+        h5.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        # An index that makes no sense is as good as none (`test_index`), and an empty column stays.
+        besides = ("checksums/", "stat/")
+        names = [name for name in names if not name.startswith(besides) and len(h5[name])]
+    assert {"features", "keys", "view", "targets", "phash", "layers/double:none"} <= set(names)
+    assert {"meta/age", "meta/site", "quarantine/paths", "quarantine/reasons"} <= set(names)
+    for name in names:
+        full.write_bytes(whole)
+        with h5py.File(full, "r+") as h5:
+            values, attributes, dtype = h5[name][()], dict(h5[name].attrs), h5[name].dtype
+            values = values[:-1] if more < 0 else np.concatenate([values, values[-1:]])
+            if h5py.check_string_dtype(dtype):
+                values = values.tolist()
+            replace(h5, name, values, dtype=dtype).attrs.update(attributes)
+        print(name)  # which one it was, where none is raised
+        with pytest.raises(CacheError, match=r"differ|checksums|targets are|byte order"):
+            bp.open(full)
+    full.write_bytes(whole)
+    bp.open(full)

@@ -50,6 +50,21 @@ def test_damaged_features_are_named_by_rows_and_the_file_still_opens(layered):
     assert data["problems"][0]["rows"] == [64, 191]
 
 
+def test_a_bit_in_every_4_kb_damages_every_block_and_no_read_gives_one(
+    tmp_path, header, rows, features
+):
+    path = tmp_path / "x.h5"
+    write(path, header(), rows(1000), [features(1000, 64)])  # 256 bytes a row, blocks of 64 rows
+    start = offset(path, "features")
+    for at in range(0, 1000 * 256, 4096):
+        flip(path, start + at + at // 4096 % 4096, at // 4096 % 8)
+    assert listed(verify(path)) == [("features", (0, 999))]
+    opened = bp.open(path).features
+    for block in range(0, 1000, 64):
+        with pytest.raises(bp.CacheError, match=r"is damaged: features, rows"):
+            opened[block : block + 1]
+
+
 @pytest.mark.parametrize("name", ["keys", "labels", "phash", "stat/files"])
 def test_damage_in_any_column_is_named(tmp_path, header, rows, features, name):
     from bottleneck_probe.cache.index import FileIndex

@@ -105,6 +105,16 @@ def test_rows_without_a_label_join_nothing():
     assert not found.report["looks"]
 
 
+def test_without_a_labelled_row_nothing_is_looked_for():
+    """An extraction without labels has hashes: `fit` fell over them before it could say what is missing."""
+    rng = np.random.default_rng(0)
+    X, phash = rng.normal(size=(12, 4)), rng.integers(1, 2**63, 12).astype(np.uint64)
+    used = np.zeros(12, bool)
+    for groups in (None, ["a", "b"] * 6, ["a"] * 12):
+        found = find(X=X, keys=keys_of(range(12)), phash=phash, used=used, groups=groups)
+        assert found.report["near_copies"] is None
+
+
 def test_the_views_of_an_image_stand_for_it_together():
     rng = np.random.default_rng(0)
     X, phash = rng.normal(size=(40, 8)), rng.integers(1, 2**63, 40).astype(np.uint64)

@@ -125,6 +125,26 @@ def test_embed_answers_in_the_order_of_the_list(stub, calls, kinds, data, batch)
         np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("batch", "workers"), [(1, 3), (7, 1), (64, 4)])
+def test_neither_batches_nor_order_nor_threads_change_a_bit(stub, calls, tmp_path, batch, workers):
+    """The colour tells the image: 100 of them, under names in another order each time."""
+    names = np.random.default_rng(batch).permutation(100)
+    for number, name in enumerate(names):
+        stub.paint(tmp_path / "photos" / f"{name:03d}.png", 257 * number)
+    cache = bp.extract(
+        tmp_path / "photos",
+        output=tmp_path / "x.h5",
+        backbone="stub",
+        batch_size=batch,
+        workers=workers,
+        quiet=True,
+    )
+    assert calls.forwards == -(-100 // batch)
+    numbers = np.argsort(names)  # of the paths, in their order
+    expected = np.stack([stub.feature_of(257 * number) for number in numbers])
+    np.testing.assert_array_equal(cache.features[:], expected)
+
+
 def test_equal_bytes_in_many_places_are_computed_once(stub, calls, tmp_path):
     for name in ("a/x.png", "b/x.png", "b/deep/er/y.png", "c/z.png"):
         stub.paint(tmp_path / "photos" / name, 5)

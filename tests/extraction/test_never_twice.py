@@ -112,6 +112,71 @@ def test_renaming_moving_and_relabelling_cost_nothing(extract, photos):
         assert path.startswith(f"{label}/")
 
 
+def test_one_name_in_two_folders_is_two_images_wherever_they_move(extract, photos, stub):
+    root = photos(0)
+    for number, folder in enumerate(("ants", "bees", "bees/deep")):
+        stub.paint(root / folder / "1.png", 300 + number)
+    found = extract(root)
+    assert (found.computed, found.reused) == (3, 0)
+    check_rows(root, found.features)
+    (root / "ants").rename(root / "aside")
+    (root / "bees").rename(root / "ants")  # each name now is another image's
+    (root / "aside").rename(root / "bees")
+    found = extract(root)
+    assert (found.computed, found.reused) == (0, 3)
+    check_rows(root, found.features)
+
+
+def test_the_same_bytes_three_times_are_computed_once(extract, photos, stub):
+    root = photos(2)
+    for name in ("ants/copy.png", "wasps/copy.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes((root / "ants" / "00000.png").read_bytes())
+    found = extract(root)
+    assert (found.computed, found.reused, len(found.features)) == (2, 2, 4)
+    assert found.features.classes == ["ants", "bees", "wasps"]
+    check_rows(root, found.features)
+
+
+def test_a_link_is_known_by_what_it_leads_to(extract, photos, stub, tmp_path):
+    root = photos(3)
+    targets = [stub.paint(tmp_path / "far" / f"{number}.png", number) for number in (700, 800, 0)]
+    link = root / "bees" / "link.png"
+    try:
+        link.symlink_to(targets[0])
+    except OSError:
+        pytest.skip("no symbolic links here")
+    (root / "bees" / "folder").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "back").symlink_to(tmp_path / "far")  # a loop
+    first = extract(root)
+    assert (first.computed, first.reused, first.seen) == (5, 2, 7)  # number 0 is in the folder, too
+    check_rows(root, first.features)
+    link.unlink()
+    link.symlink_to(targets[1])
+    found = extract(root)
+    assert (found.computed, found.written) == (0, True)
+    check_rows(root, found.features)
+    stub.paint(targets[1], 900)
+    assert extract(root).computed == 1
+    check_rows(root, extract(root).features)
+
+
+def test_other_labels_and_splits_of_a_table_cost_nothing(extract, photos):
+    root = photos(50)
+    names = sorted(path.relative_to(root.parent).as_posix() for path in root.rglob("*.png"))
+    keys = []
+    for labels, splits in (("xy", ("train", "val")), ("zx", ("test", "train"))):
+        lines = [f"{name},{labels[i % 2]},{splits[i % 2]}" for i, name in enumerate(names)]
+        table = root.parent / "table.csv"
+        table.write_text("\n".join(["path,label,split", *lines]))
+        found = extract(table)
+        assert list(found.features.labels) == list(labels * 25)
+        assert list(found.features.splits) == list(splits * 25)
+        keys.append(found.features.keys.tobytes())
+    assert (found.computed, found.reused, found.written) == (0, 50, True)
+    assert keys[0] == keys[1]
+
+
 def test_splitting_anew_costs_nothing(extract, photos):
     root = photos(8)
     extract(root)

@@ -148,6 +148,15 @@ def test_paths_of_a_list_that_do_not_exist_are_quarantined(stub, extract, tmp_pa
     assert found.seen == 2
 
 
+def test_a_file_that_goes_after_it_was_found_is_quarantined(calls, photos, tmp_path):
+    root = photos(6)
+    images = find_images(root)
+    (root / "ants" / "00004.png").unlink()
+    found = run(images, output=tmp_path / "x.h5", reporter=Silent(), backbone="stub")
+    assert found.features.quarantine == [("ants/00004.png", "no such file")]
+    assert (found.seen, found.computed, found.quarantined) == (6, 5, 1)
+
+
 def test_a_table_of_missing_files_asks_whether_the_root_is_wrong(stub, extract, tmp_path):
     """More than a tenth of the rows name no file: then it is rather the folder that is wrong."""
     lines = ["path"] + [str(stub.paint(tmp_path / "p" / f"{i}.png", i)) for i in range(20)]

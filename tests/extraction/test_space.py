@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import bottleneck_probe as bp
 import numpy as np
 import pytest
+from bottleneck_probe.cache.media import size
 from bottleneck_probe.errors import CacheError
 from bottleneck_probe.extraction.api import find_images, run
 from bottleneck_probe.extraction.dry import dry_run
@@ -40,6 +41,30 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_computed(
         extract(photos(20), tmp_path / "x.h5")
     assert calls.started == calls.forwards == 0
     assert not (tmp_path / "x.h5.parts").exists()
+
+
+def test_what_a_large_run_takes_is_told_before_anything_is_computed(
+    calls, photos, tmp_path, monkeypatch
+):
+    told = []
+
+    class Ears(Silent):
+        def note(self, text):
+            told.append((text, calls.started))
+
+    def notes():
+        told.clear()
+        calls.started = 0
+        run(find_images(root), output=tmp_path / "x.h5", reporter=Ears(), **STATED)
+        return [each for each in told if "of disk" in each[0]]
+
+    root = photos(20)
+    assert notes() == []
+    photos(4, first=20)
+    monkeypatch.setattr("bottleneck_probe.extraction.job._WORTH_TELLING", 1000)
+    needs = shards_need(4, [4], 1) + file_need(24, [4], 1, "float32", len("ants/00000.png"))
+    assert notes() == [(f"{tmp_path / 'x.h5'}: takes up to {size(needs)} of disk", 0)]
+    assert notes() == []  # nothing is to be written
 
 
 def test_it_is_told_before_the_precision_is_measured(calls, photos, tmp_path, free, monkeypatch):

@@ -14,7 +14,6 @@ def test_damaged_files_are_refused_or_right(tmp_path):
     assert found["held"], found["faults"]
     assert found["counts"]["refused"] > 90
     assert found["counts"]["right"] > 0
-    assert found["longest_s"] < 200
 
 
 def test_contents_differ_where_one_value_does(tmp_path):

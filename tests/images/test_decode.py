@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -187,6 +188,30 @@ def test_what_is_no_image_here(data: bytes, reason: str, monkeypatch: pytest.Mon
         decode(data)
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")  # Pillow's, of some writers
+def test_only_the_formats_of_a_list_are_decoded():
+    """Pillow reads many more; each is a decoder that a stranger's file could look for a hole in."""
+    Image.init()
+    accepted, refused = set(), {}
+    for kind in sorted(Image.SAVE):
+        for mode in ("RGB", "P", "1"):
+            try:
+                data = encoded(Image.new(mode, (64, 64)), kind)
+            except (OSError, ValueError):
+                continue  # not written by this Pillow, or not of this mode
+            try:
+                decode(data)
+                accepted.add(kind)
+            except BadImage as bad:
+                refused[kind] = str(bad)
+            break
+    lossless = {kind for kind, _ in LOSSLESS}
+    assert accepted == {*lossless, "JPEG", "MPO", "AVIF", "GIF"}
+    assert {"EPS", "ICO", "PCX", "SGI", "TGA"} <= set(refused)
+    for kind, reason in refused.items():
+        assert re.search(r"not an image|no image format known here", reason), kind
+
+
 def test_a_missing_decoder_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch):
     from PIL import features
 
@@ -257,6 +282,29 @@ def test_float_tiff():
     ramp[3, 3] = np.nan
     with pytest.raises(BadImage, match="not finite"):
         decode(encoded(Image.fromarray(ramp), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["Adobe CMYK", "CMYK without a marker", "YCCK"])
+def test_inks_of_a_jpeg_are_those_of_the_formula(kind: str):
+    """Adobe stores them inverted, YCCK their first three as luma and chroma besides."""
+    # A colour for each block of 8 x 8, which JPEG keeps as it is.
+    inks = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    inks = inks.repeat(8, axis=0).repeat(8, axis=1)
+    stored = inks
+    if kind == "YCCK":
+        # Pillow writes the inverse of what it is given, and "C" inverted twice is "R".
+        luma = np.asarray(Image.fromarray(np.ascontiguousarray(inks[..., :3])).convert("YCbCr"))
+        stored = np.dstack([255 - luma, inks[..., 3]])
+    data = bytearray(
+        encoded(Image.frombytes("CMYK", (56, 48), stored.tobytes()), "JPEG", quality=100)
+    )
+    marker = data.index(b"\xff\xee\x00\x0eAdobe")
+    if kind == "YCCK":
+        data[marker + 15] = 2  # the transform, 0 until now
+    elif kind == "CMYK without a marker":
+        del data[marker : marker + 16]
+    expected = 255 * (1 - inks[..., :3] / 255) * (1 - inks[..., 3:] / 255)
+    np.testing.assert_allclose(np.asarray(decode(bytes(data))), expected, atol=3)
 
 
 @pytest.mark.parametrize(

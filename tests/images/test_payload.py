@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_a_fifo_that_replaces_the_file_at_the_last_moment(
     # In a thread, so that a blocked open fails the test instead of holding it up for ever.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert [str(error) for error in caught] == ["not a regular file"]
 
 
@@ -113,6 +114,28 @@ def test_errors_of_the_system(
     monkeypatch.setattr(module.os, "open", fail)
     with pytest.raises(BadImage, match=reason):
         read(str(tmp_path / "a"))
+
+
+@posix
+def test_a_file_that_may_not_be_read():
+    """By the system's own refusal; root, who may read all, becomes somebody else for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # those of pytest are closed to others
+        for name, mode in (("open.jpg", 0o644), ("closed.jpg", 0o000)):
+            Path(folder, name).write_bytes(b"abc")
+            os.chmod(Path(folder, name), mode)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            if not os.access(Path(folder, "open.jpg"), os.R_OK, effective_ids=root):
+                pytest.skip("the folder of temporary files is closed to others")
+            assert read(str(Path(folder, "open.jpg"))) == b"abc"
+            with pytest.raises(BadImage, match=r"^no permission$"):
+                read(str(Path(folder, "closed.jpg")))
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 def changing(path: Path, times: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

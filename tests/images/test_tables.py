@@ -182,7 +182,7 @@ def test_the_same_row_twice_is_told(tree: Tree):
     root = tree("1.jpg", "2.jpg")
     found = find(table(root, "path,label\n1.jpg,a\n2.jpg,b\na/../1.jpg,a\n"))
     assert rows(found) == {"1.jpg": ("a", ""), "2.jpg": ("b", "")}
-    assert "1 rows repeat" in found.notes[0]
+    assert "1 row repeats" in found.notes[0]
 
 
 def test_absolute_paths_and_paths_that_leave(tree: Tree, tmp_path: Path):

@@ -189,7 +189,11 @@ def with_intervals(
         low = max(value - factor * (value - bootstrap[0]), 0.0)
         high = min(value + factor * (bootstrap[1] - value), 1.0)
         methods["macro_f1"], used["macro_f1"] = "bca bootstrap", shrink
-        if sizes.min() / shrink < _SMALL_CLASS:
+        found_of = recall(confusion)[scored]
+        # Draws from a class that is all right or all wrong are all alike; of nothing but such classes
+        # they differ by where the wrong answers went, which says nothing of how many there might be.
+        alike = bool(np.isin(found_of, (0, 1)).all())
+        if alike or sizes.min() / shrink < _SMALL_CLASS:
             low, high = min(low, bounds["macro_f1"][0]), max(high, bounds["macro_f1"][1])
             methods["macro_f1"] = "bca bootstrap or wilson, the wider"
         bounds["macro_f1"] = float(low), float(high)

@@ -283,7 +283,8 @@ class Probe:
     @property
     def novelty_threshold(self) -> float:
         """Distance that 1 in 100 images like the training ones exceeds; NaN where it is not known."""
-        return float(self.extra.get("novelty", {}).get("threshold", float("nan")))
+        kept = self.extra.get("novelty", {}).get("threshold")
+        return float("nan") if kept is None else float(kept)
 
     def abstain_rule(self, accuracy: float = 0.95) -> AbstainRule:
         """How sure an answer must be for this accuracy among the answered images.

@@ -117,6 +117,9 @@ def test_a_probe_of_an_earlier_version_still_predicts(probe, new, tmp_path):
     assert found.novelty is None
     assert not found.unlike.any()
     assert np.isnan(old.novelty_threshold)
+    old.extra["novelty"] = {"threshold": None}  # as JSON keeps NaN
+    assert np.isnan(old.novelty_threshold)
+    old.extra.clear()
     with pytest.raises(ProbeError, match="fit it again"):
         old.novelty(new.features[:3])
     assert old.predict(new, abstain=0.8).predicted > 0

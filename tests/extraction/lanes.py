@@ -58,11 +58,12 @@ class Network(Engine):
 
 
 class MemorySink:
-    """Keeps rows, and who brought them when."""
+    """Keeps rows, and who brought them when; `reached` is set when it has `awaited` rows."""
 
-    def __init__(self, delay_s=0.0):
+    def __init__(self, delay_s=0.0, *, awaited=1):
         self.keys, self.features, self.hashes, self.threads = [], [], [], set()
         self.delay_s = delay_s
+        self.awaited, self.reached = awaited, threading.Event()
         self.appends = 0
 
     def append(self, keys, features, hashes):
@@ -72,6 +73,8 @@ class MemorySink:
         self.keys += [key.tobytes() for key in keys]
         self.features += [np.array(row) for row in features]
         self.hashes += hashes.tolist()
+        if len(self.keys) >= self.awaited:
+            self.reached.set()
 
     def rows(self):
         return {key: row.tobytes() for key, row in zip(self.keys, self.features, strict=True)}
@@ -133,3 +136,11 @@ def feature_of(number):
     """What a plain loop computes."""
     flat = pixels_of(number).astype(np.float32)
     return np.array([flat.sum(), flat.max()], np.float32)
+
+
+def see_out(*names):
+    """Wait for threads of runs that were stopped, as far as they can end."""
+    for thread in threading.enumerate():
+        if thread.name.removeprefix("bottleneck-") in names:
+            thread.join(60)
+            assert not thread.is_alive()

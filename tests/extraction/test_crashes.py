@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import bottleneck_probe as bp
@@ -147,10 +146,8 @@ def test_one_image_alone(stub, deadly, tmp_path, how):
     content = path.read_bytes()[: 20 if how == "broken" else None] + how.encode()
     good = stub.paint(tmp_path / "b.png", 6).read_bytes()
     limits = Limits(max_pixels=1000, decode_timeout_s=0.2)
-    started = time.monotonic()
     with Trial(limits) as trial:
         reasons = [trial.reason(each) for each in (good, content, good)]
-    assert time.monotonic() - started < 20
     assert reasons[::2] == [None, None]
     expected = {
         "SEGV": "decoder crashed (signal 11)",

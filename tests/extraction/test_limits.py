@@ -1,7 +1,5 @@
 """What one image may cost: options of a run, no part of the recipe; a limit that is raised lets images in."""
 
-import threading
-
 import bottleneck_probe as bp
 import click
 import numpy as np
@@ -62,23 +60,12 @@ def test_bytes(photos, extract):
     assert len(extract(root, max_bytes=size)) == 7
 
 
-def test_time(photos, extract, calls, monkeypatch):
-    from bottleneck_probe.extraction import prepare
-
+def test_time(photos, extract, hung):
     root = photos(4)
-    large(root)
-    release = threading.Event()
-    real = prepare.decoded
-
-    def decoded(content, *rest):
-        if len(content) > 5000:
-            release.wait(30)
-        return real(content, *rest)
-
-    monkeypatch.setattr(prepare, "decoded", decoded)
+    hung(large(root).read_bytes())
     found = extract(root, decode_timeout=0.3)
-    release.set()
     assert found.quarantine == [("ants/large.png", "decoding took over 0.3 s")]
+    assert not hung.ended
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def in_time(work):
 
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive(), "it waits"
     if isinstance(found[0], BaseException) and not isinstance(found[0], BottleneckError):
         raise found[0]

@@ -3,12 +3,13 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import bottleneck_probe as bp
 import numpy as np
 import pytest
 from bottleneck_probe.engines.base import OutOfMemoryError
-from bottleneck_probe.extraction import pipeline, prepare
+from bottleneck_probe.extraction import batches, patience, pipeline, prepare
 from bottleneck_probe.extraction.claims import Claims
 from bottleneck_probe.extraction.crew import left_running
 from bottleneck_probe.extraction.pipeline import Remembered
@@ -74,7 +75,14 @@ def test_every_sample_ends_in_one_way_and_with_its_own_feature(
 def test_rows_arrive_in_the_order_of_the_samples_from_one_thread(lanes, through, streams):
     """Also when a later batch is done first."""
     network = lanes.Network(3, streams=streams)
-    network.on_call = lambda number: time.sleep(0.02 if number % 2 else 0)
+    together = threading.Barrier(streams)
+
+    def uneven(number):
+        if number <= streams:
+            together.wait(60)
+        time.sleep(0.02 if number % 2 else 0)
+
+    network.on_call = uneven
     lane = lanes.FakeLane(network)
     samples = lanes.in_memory(range(40))
     through(samples, lane, workers=3)
@@ -151,14 +159,35 @@ def test_a_slow_disk_holds_up_the_network(lanes, through):
 
 
 def test_a_pipeline_overlaps_decoding_forward_and_writing(lanes, through, monkeypatch):
-    """Four stages of 1 s each, two of them in two threads: about 1 s together, not 4."""
+    """Two decoders, two streams and the writer meet while each has work in its hands, four times."""
+    monkeypatch.setattr(patience, "DECODE_TIMEOUT_S", 600)
+    samples = lanes.in_memory(range(100))
+    places = {sample.source.tobytes(): place for place, sample in enumerate(samples)}
+    together = threading.Barrier(5)
+
+    def meet(pixels, first, n):
+        """At images `first` to ``first + n - 1`` of every 20, wait for the other stages."""
+        after = places[pixels.tobytes()] - first
+        if 0 <= after < 80 and after % 20 < n:
+            together.wait(60)
+
     real = prepare.frames
-    monkeypatch.setattr(prepare, "frames", lambda *args: time.sleep(0.02) or real(*args))
-    network = lanes.Network(1, streams=2, delay_s=0.02)
-    lane = lanes.FakeLane(network, sinks=[lanes.MemorySink(delay_s=0.01)])
-    started = time.monotonic()
-    through(lanes.in_memory(range(100)), lane)
-    assert time.monotonic() - started < 1.8
+    monkeypatch.setattr(
+        prepare, "frames", lambda pixels, p: (meet(pixels, 20, 2), real(pixels, p))[1]
+    )
+
+    class Network(lanes.Network):
+        def forward(self, images):
+            meet(images, 10, 2)
+            return super().forward(images)
+
+    class Sink(lanes.MemorySink):
+        def append(self, keys, features, hashes):
+            meet(samples[len(self.keys)].source, 5, 1)
+            super().append(keys, features, hashes)
+
+    lane = lanes.FakeLane(Network(1, streams=2), sinks=[Sink()])
+    assert through(samples, lane).computed == 100
 
 
 def test_statuses_are_those_of_the_files_that_were_read(lanes, through, photos):
@@ -299,7 +328,7 @@ def test_a_batch_may_be_fuller_than_the_smaller_engine_takes_at_once(lanes, thro
             return super().smaller(outputs, engine)
 
     def last_of_the_second():
-        assert shrunk.wait(5)
+        assert shrunk.wait(60)
         time.sleep(0.1)
         return lanes.pixels_of(9)
 
@@ -401,10 +430,22 @@ def test_equal_bytes_fail_alike_and_are_told_once_for_each_sample(lanes, through
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-def test_images_per_second_are_those_of_all_streams_together(lanes, through, streams):
-    lane = lanes.FakeLane(lanes.Network(2, streams=streams, delay_s=0.02))
+def test_images_per_second_are_those_of_all_streams_together(lanes, through, streams, monkeypatch):
+    """By a clock that each thread has for itself; a thread's first batch, of 9 s, does not count."""
+
+    class Clock(threading.local):
+        now_s, step_s = 0.0, 9.0
+
+    clock = Clock()
+    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+
+    def compute(number):
+        clock.now_s += clock.step_s
+        clock.step_s = 0.02
+
+    lane = lanes.FakeLane(lanes.Network(2, streams=streams, on_call=compute))
     outcome = through(lanes.in_memory(range(60)), lane, workers=2)
-    assert outcome.images_per_second == pytest.approx(streams * 2 / 0.02, rel=0.25)
+    assert outcome.images_per_second == pytest.approx(streams * 2 / 0.02)
 
 
 def test_a_sink_is_asked_to_seal_while_no_rows_come(lanes, through, monkeypatch):
@@ -414,10 +455,14 @@ def test_a_sink_is_asked_to_seal_while_no_rows_come(lanes, through, monkeypatch)
 
     class Sealing(lanes.MemorySink):
         asked = 0
+        often = threading.Event()
 
         def seal_if_due(self):
             self.asked += 1
+            if self.asked == 5:
+                self.often.set()
 
     sink = Sealing()
-    through(lanes.in_memory(range(8)), lanes.FakeLane(lanes.Network(delay_s=0.3), sinks=[sink]))
+    network = lanes.Network(on_call=lambda number: sink.often.wait(60))
+    through(lanes.in_memory(range(8)), lanes.FakeLane(network, sinks=[sink]))
     assert sink.asked >= 5

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +23,9 @@ class Web:
         self.statuses: dict[str, list[int]] = {}  # for the next requests, then the file
         self.cut: set[str] = set()
         self.delay_s = 0.0
+        self.go_on = threading.Event()  # set: no delays any more
+        self.hold = 0  # nobody is answered before so many have asked at once
+        self.held = threading.Event()
         self.ranges = True
         self.asked: list[tuple[str, str]] = []
         self.at_once = self.most_at_once = 0
@@ -43,10 +45,13 @@ def web():
                 state.asked.append((self.command, self.path))
                 state.at_once += 1
                 state.most_at_once = max(state.most_at_once, state.at_once)
+                if state.at_once >= state.hold:
+                    state.held.set()
                 statuses = state.statuses.get(path)
                 status = statuses.pop(0) if statuses else 200
             try:
-                time.sleep(state.delay_s)
+                state.held.wait(60)
+                state.go_on.wait(state.delay_s)
                 body = state.files.get(path)
                 if status == 200 and body is None:
                     status = 404

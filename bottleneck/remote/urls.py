@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from ..errors import InputError
@@ -191,16 +191,15 @@ def as_path(text: str) -> str:
     """
     if "://" not in text or protocol_of(text) != "file":
         return text
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost"):
+    # By hand: what follows `?` or `#` belongs to the name, since nobody escapes these in a path, and
+    # `urlsplit` raises for brackets, which are ordinary in names.
+    computer, slash, path = text.partition("://")[2].partition("/")
+    if computer not in ("", "localhost"):
         raise InputError(
-            f"{text} names a file of the computer {parts.netloc}",
+            f"{text} names a file of the computer {computer}",
             expected="file:///, three slashes, before an absolute path",
         )
-    # What follows `?` or `#` belongs to the name: nobody escapes these in a path.
-    rest = text.partition("://")[2]
-    path = rest[rest.index("/") :] if "/" in rest else "/"
-    return os.path.abspath(url2pathname(path))
+    return os.path.abspath(url2pathname(slash + path or "/"))
 
 
 def where(root: str, path: str) -> str:

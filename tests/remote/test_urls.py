@@ -64,3 +64,7 @@ def test_file_urls_are_paths(tmp_path):
     assert urls.as_path(f"file://localhost{tmp_path}") == str(tmp_path) or os.name == "nt"
     with pytest.raises(InputError, match="of the computer nas"):
         urls.as_path("file://nas/photos")
+    with pytest.raises(InputError, match=r"the computer %SCSS\["):
+        urls.as_path("file://%SCSS[")
+    odd = tmp_path / "[1].jpg"
+    assert urls.as_path(f"file://{odd.as_posix()}") == str(odd) or os.name == "nt"

@@ -63,7 +63,7 @@ def examined_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         said = []
         try:
             examining.examine_here(source, said.append, frozenset(skip))
-        except OSError as error:
+        except examining.BROKEN as error:
             said.append({"kind": "fault", "fault": f"HDF5 cannot open it ({error})"})
         yield from said
         yield {"kind": "ended", "fault": ""}

@@ -106,7 +106,10 @@ class FeatureArray(LazyRows):
             first, last = int(rows[0]), int(rows[-1]) + 1
         try:
             values = dataset[first:last]
-        except OSError as error:  # such as a wrong fletcher32
+        except OSError as error:
+            if error.errno:
+                raise  # the system's own, which `opened` tells
+            # HDF5's, such as a wrong fletcher32.
             raise damaged(self.stored.path, self.stored.dataset, first, last) from error
         if unchecked:
             self._check(values, first)

@@ -108,7 +108,9 @@ def replace_atomically(
 
 
 def _replace(source: Path, target: Path) -> None:
-    for left in reversed(range(REPLACE_TRIES)):
+    tries = 0
+    while True:
+        tries += 1
         try:
             os.replace(source, target)
             return
@@ -117,7 +119,7 @@ def _replace(source: Path, target: Path) -> None:
             # the folder, and waiting does not help.
             if getattr(error, "winerror", None) not in (5, 32):
                 raise
-            if not left:
+            if tries >= REPLACE_TRIES:
                 raise CacheError(
                     f"{target} cannot be replaced: another program has it open",
                     where=str(target),

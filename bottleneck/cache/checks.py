@@ -135,8 +135,9 @@ def explained(path: Path) -> Iterator[None]:
     except CacheError:
         raise
     except (OSError, RuntimeError) as error:
-        # The system's errors have a number, those of HDF5 about what it has read have none.
-        if isinstance(error, OSError) and error.errno:
+        # The system's errors have a number, those of HDF5 about what it has read have none. EINVAL
+        # is about a place that no file has, where a damaged address has led.
+        if isinstance(error, OSError) and error.errno not in (None, 0, errno.EINVAL):
             raise _unreadable(path, error) from error
         raise _damaged(path, error) from error
     except _ODD as error:

@@ -136,20 +136,38 @@ def datasets_of(h5: h5py.File, path: Path) -> tuple[dict[str, str], list[str]]:
 
 def digests_of(h5: h5py.File, name: str) -> tuple[np.ndarray | None, int, str]:
     """The digests of a dataset, the rows of each, and what is wrong with them."""
-    import h5py
-
     try:
-        sums = h5.get(f"checksums/{name}")
-        if not isinstance(sums, h5py.Dataset):
+        sums = _stored(h5, f"checksums/{name}")
+        if sums is None:
             return None, checksums.ROWS, "it has no checksums"
+        # Values outside the file would be read, and vouch for what the file's maker wants.
+        length = h5.id.get_filesize()
+        structure.require_plain_dataset(sums, f"checksums/{name}", Path("file"), length)
         rows = sums.attrs.get("rows")
         if sums.dtype != np.uint8 or sums.ndim != 2 or sums.shape[1] != 32:
             return None, checksums.ROWS, "its checksums are no (m, 32) uint8"
         if not isinstance(rows, int | np.integer) or rows < 1:
             return None, checksums.ROWS, "its checksums do not say of how many rows each is"
         return sums[()], int(rows), ""
+    except CacheError as error:
+        why = error.what.removeprefix("file: ")  # which file it is stands in the report
+        return None, checksums.ROWS, f"its checksums cannot be read ({why})"
     except BROKEN as error:
         return None, checksums.ROWS, f"its checksums cannot be read ({error})"
+
+
+def _stored(h5: h5py.File, name: str) -> h5py.Dataset | None:
+    """The dataset of a name whose links all lead to what is in the file; None if there is none."""
+    import h5py
+
+    place: Any = h5
+    for part in name.split("/"):
+        if not isinstance(place, h5py.Group):
+            return None
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            return None
+        place = place[part]
+    return place if isinstance(place, h5py.Dataset) else None
 
 
 def examine_here(

@@ -20,7 +20,7 @@ from .features import Features
 from .layout import Header, Rows
 from .lazy import GatheredRows
 from .outputs import SEPARATOR, alone, output_ids
-from .settling import Settled, settle
+from .settling import Settled, prefixed, settle
 
 
 def join(several: Sequence[Features], reporter: Reporter | None = None) -> Features:
@@ -141,7 +141,7 @@ def _quarantine(several: Sequence[Features], found: Settled) -> list[tuple[str, 
     """The inputs without a feature, each once: the reason of the last file, none where there is a row."""
     reasons: dict[str, str] = {}
     for prefix, part in zip(found.prefixes, several, strict=True):
-        reasons |= {prefix + path: reason for path, reason in part.quarantine}
+        reasons |= {prefixed(prefix, path): reason for path, reason in part.quarantine}
     listed = sorted(reasons, key=str.encode)
     left = [
         path for path, row in zip(listed, find_texts(listed, found.paths), strict=True) if row < 0

@@ -248,8 +248,8 @@ def encode_name(column: str) -> str:
 
     Examples
     --------
-    >>> encode_name("price/kg")
-    'price%2Fkg'
+    >>> encode_name("price/kg"), encode_name("."), encode_name("")
+    ('price%2Fkg', '%2E', '%')
     """
     if not column:
         return "%"

@@ -65,7 +65,9 @@ def read(file: Path) -> Lease | None:
             told = json.loads(opened.read(_LIMIT))
         texts = {name: str(told.get(name, "")) for name in ("host", "started", "boot", "token")}
         return Lease(pid=int(told["pid"]), **texts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    except (OverflowError, RecursionError):  # a number like 1e999; a thousand brackets
         return None
 
 
@@ -150,7 +152,9 @@ def _lives(lease: Lease) -> bool:
         return False
     except (OSError, OverflowError):
         pass  # another user's
-    return not lease.started or lease.started == started_at(lease.pid)
+    # Of another user's process /proc may tell nothing (hidepid), and of nobody's outside Linux.
+    began = started_at(lease.pid)
+    return not (lease.started and began) or lease.started == began
 
 
 class Heartbeat:

@@ -63,8 +63,8 @@ def leftovers(folder: Path) -> Leftovers | None:
         return None
     found = Leftovers(folder)
     for path in sorted(folder.glob("*.h5")):
-        reason = why_torn(path)
         try:
+            reason = why_torn(path)
             if not reason:
                 found.shards.append(open_shard(path))
                 continue

@@ -110,6 +110,7 @@ class _Hold:
 def _attempt(file: Path, path: str | os.PathLike[str]) -> _Hold | str:
     """The lock; or who has it."""
     _require_lockable(file)
+    own = lease.mine()
     with telling(path, "open"):
         system = OsLock(file)
     try:
@@ -120,7 +121,6 @@ def _attempt(file: Path, path: str | os.PathLike[str]) -> _Hold | str:
         if found and not lease.is_over(found, file, proved=system.proves, locked=locked):
             system.release()
             return _of_another_machine(found, file)
-        own = lease.mine()
         lease.sign(file, own)
         if not locked:
             time.sleep(_SETTLE_S)
@@ -130,6 +130,10 @@ def _attempt(file: Path, path: str | os.PathLike[str]) -> _Hold | str:
         beating = None if system.proves else lease.Heartbeat(file)
         return _Hold(file, system, own, beating)
     except BaseException:
+        # Signed and not held: without locks it would keep off whoever runs on, a notebook for one.
+        found = lease.read(file)
+        if found is not None and found.token == own.token:
+            lease.sign(file, None)
         system.release()
         raise
 

@@ -13,7 +13,7 @@ from ..errors import CacheError
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # pragma: no cover - only on Windows; tests put None in its place
     fcntl = None  # type: ignore[assignment]
 
 # Answers of file systems that lack a way to sync; any other one is a failure.

@@ -17,7 +17,7 @@ from ..regular import NotRegular, open_regular
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # pragma: no cover - only on Windows; tests put None in its place
     fcntl = None  # type: ignore[assignment]
 
 # Between the birth of a temporary file and its lock there is a moment; only a file that is older is

@@ -12,7 +12,7 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # pragma: no cover - only on Windows; tests put None in its place
     fcntl = None  # type: ignore[assignment]
 
 _BUSY = {errno.EAGAIN, errno.EACCES}

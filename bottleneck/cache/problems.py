@@ -64,8 +64,7 @@ def row_problems(rows: Rows) -> list[Problem]:
     if present:
         for path in sorted(present.intersection(paths))[:SHOWN]:
             problems.append(Problem("quarantine", "stands among the rows as well", None, path))
-    listed = [path for path, _ in rows.quarantine]
-    for a, b in pairwise(sorted(listed)):
-        if a == b:
-            problems.append(Problem("quarantine", "stands twice in the quarantine", None, a))
+    listed = sorted(path for path, _ in rows.quarantine)
+    for path in [a for a, b in pairwise(listed) if a == b][:SHOWN]:
+        problems.append(Problem("quarantine", "stands twice in the quarantine", None, path))
     return problems

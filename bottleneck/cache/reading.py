@@ -36,6 +36,7 @@ class Stored:
     digests : ndarray of shape (m, 32), uint8, or None
         BLAKE3 of each block of `block_rows` rows; None if the file has no checksums.
     block_rows : int
+        1 if the file has no checksums: rows are read one by one then.
     identity : str
         Digest of all that the file holds but ``stat``, or its size and time if it has no checksums.
     dataset : str, default 'features'
@@ -118,7 +119,7 @@ def read(path: str | Path, rows: Rows | None = None) -> tuple[Header, Rows, Stor
 def _stored(h5: h5py.File, dataset: str, sums: dict[str, np.ndarray], path: Path) -> Stored:
     """A dataset of features as `array.FeatureArray` reads it."""
     n, d = map(int, h5[dataset].shape)
-    digests, block_rows = sums.get(dataset), n
+    digests, block_rows = sums.get(dataset), 1
     if digests is not None:
         block_rows = int(h5[f"checksums/{dataset}"].attrs["rows"])
         if block_rows < 1 or len(digests) != -(-n // block_rows):
@@ -126,7 +127,7 @@ def _stored(h5: h5py.File, dataset: str, sums: dict[str, np.ndarray], path: Path
                 f"{path}: {len(digests)} checksums for {n} rows", where=f"{path}, {dataset}"
             )
     # A block is read whole for one row of it, and so is a row.
-    if min(block_rows if digests is not None else 1, n) * d * 4 > physical_memory() // 2:
+    if min(block_rows, n) * d * 4 > physical_memory() // 2:
         raise CacheError(
             f"{path}: one block of {dataset} is larger than half of this machine's memory",
             expected=f"blocks of {FEATURE_ROWS} rows",

@@ -8,7 +8,7 @@ say the same.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import BottleneckError, CacheError
 from . import features as feature_files
+from . import reading
 from .directory.lists import Lists
 from .directory.lists import load as load_lists
 from .directory.manifest import NAME, NAME_DIGITS, Manifest, Shard
@@ -122,6 +123,8 @@ def _rows_of(
         try:
             if not path.is_file():
                 raise CacheError(f"{path} is missing", where=str(path))
+            if shard is not None and _is_another(path, shard):
+                raise CacheError("it is another feature file", where=str(path))
             lost = salvage(path, target)
             features = feature_files.opened(target) if target.exists() else None
         except (BottleneckError, *BROKEN) as error:
@@ -158,6 +161,15 @@ def _is_whole(path: Path, shard: Shard | None) -> bool:
     return digest[:NAME_DIGITS] == path.stem
 
 
+def _is_another(path: Path, shard: Shard) -> bool:
+    """Whether a file says of itself, whole enough to be read, that it holds other rows than listed."""
+    try:
+        stored = reading.read(path)[2]
+    except (BottleneckError, OSError):
+        return False
+    return stored.digests is not None and stored.identity != shard.content
+
+
 def _as_listed(part: Features, manifest: Manifest, shard: Shard) -> Features:
     """Rows with the columns that still count for them, below the directory's root."""
     rows = replace(
@@ -169,11 +181,16 @@ def _as_listed(part: Features, manifest: Manifest, shard: Shard) -> Features:
 
 def _of_one_kind(parts: list[Features], found: Reassembly) -> list[Features]:
     """Those of the fingerprint, outputs and lengths that most rows have."""
-    counts: dict[tuple[object, ...], int] = defaultdict(int)
+    counts: Counter[tuple[object, ...]] = Counter()
+    tasks: Counter[str] = Counter()
+    for part in parts:
+        tasks[part.task] += len(part) if _has_labels(part) else 0
 
     def kind(part: Features) -> tuple[object, ...]:
         sides = tuple(array.shape[1] for array in (part.features, *part.layers.values()))
-        return (part.fingerprint, *output_ids(part.header), *sides, part.task, part.header.store)
+        # A shard whose labels are lost is of any task: they cost no feature.
+        task = part.task if _has_labels(part) else max(tasks, key=lambda each: tasks[each])
+        return (part.fingerprint, *output_ids(part.header), *sides, task, part.header.store)
 
     for part in parts:
         counts[kind(part)] += len(part)
@@ -189,6 +206,10 @@ def _of_one_kind(parts: list[Features], found: Reassembly) -> list[Features]:
             lost = f"{name}: another recipe or other outputs"
             found.lost += [(row, path, lost) for row, path in enumerate(part.rows.paths)]
     return [part for part in parts if kind(part) == wanted]
+
+
+def _has_labels(part: Features) -> bool:
+    return part.rows.targets is not None or bool((part.y >= 0).any())
 
 
 def _each_path_once(parts: list[Features], found: Reassembly, *, ordered: bool) -> list[Features]:

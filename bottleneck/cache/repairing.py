@@ -33,7 +33,8 @@ from .layout import FORMAT, STORES, Header
 from .leftovers import leftovers
 from .lock import writing
 from .outputs import Layer, dataset_of, output_id, output_ids
-from .salvage import good_rows, in_order, read_paths, read_rows, read_view
+from .reading import _json
+from .salvage import good_rows, in_order, read_paths, read_rows, read_view, stood
 from .scanning import Scan
 from .shards import Shards
 from .traces import recipe_in
@@ -277,12 +278,12 @@ def _save(
     scans = _with_proved_keys(source, scans, header, result, reporter)
     whole = np.ones(n, bool)
     reasons = np.full(n, "", object)
-    for name in [*_IDENTITY, *(dataset_of(each) for each in layers)]:
-        if name in scans or name == "keys":
-            good = good_rows(scans.get(name), n)
-            reasons[whole & ~good] = f"{name} damaged"
-            whole &= good
     with opened_as_is(source) as h5:
+        for name in [*_IDENTITY, *(dataset_of(each) for each in layers)]:
+            if name == "keys" or stood(h5, scans, name):
+                good = good_rows(scans.get(name), n)
+                reasons[whole & ~good] = f"{name} damaged"
+                whole &= good
         kind = h5["features"].dtype.newbyteorder("<")
         store = next((name for name, each in STORES.items() if each == kind), "")
         header = Header(header.recipe, header.environment, header.fingerprint, header.root, store)
@@ -389,10 +390,12 @@ def _header(source: Path, found: Examination, result: Repair) -> Header:
             "and root are left out"
         )
         return header
-    try:
-        environment = json.loads(texts["environment"]) if found.vouched else {}
-    except (KeyError, ValueError):
-        environment = {}
+    environment: dict[str, Any] = {}
+    if found.vouched:
+        try:
+            environment = _json(texts.get("environment"), "environment", source)
+        except CacheError as error:  # it has a good digest: so it was written
+            result.notes.append(f"the environment is left out: {error.what}")
     return replace(header, environment=environment, root=texts.get("root", ""))
 
 
@@ -458,7 +461,13 @@ def _copy_shards(source: Path, target: Path, fingerprints: list[str], result: Re
     for shard, keys, made_by in left.shards:
         if fingerprints and made_by not in fingerprints:
             continue
-        data = shard.path.read_bytes()
+        try:
+            data = shard.path.read_bytes()
+        except OSError as error:
+            result.notes.append(
+                f"{shard.path} cannot be read ({error.strerror}); it was left there"
+            )
+            continue
         parts = target.with_name(target.name + ".parts")
         with replace_atomically(parts / shard.path.name) as file:
             file.write(data)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..targets import Targets
 from ..texts import Coded, Texts, Writer
-from .examination import digests_of
+from .examination import BROKEN, digests_of
 from .layout import SPLITS, Rows, decode_name
 from .scanning import Scan
 
@@ -24,6 +24,11 @@ def good_rows(each: Scan | None, n: int) -> np.ndarray:
     if each is None or each.fault or each.rows != n:
         return np.zeros(n, bool)
     return each.good_rows()
+
+
+def stood(h5: h5py.File, scans: dict[str, Scan], name: str) -> bool:
+    """Whether there is a dataset, or its digests say that there was: its name may be what is damaged."""
+    return name in scans or digests_of(h5, name)[0] is not None
 
 
 def read_paths(
@@ -114,7 +119,7 @@ def read_rows(
 
     classes = _whole_list(h5, scans, "classes")
     labels = np.full(n, -1, np.int32)
-    has_targets = "targets" in scans
+    has_targets = stood(h5, scans, "targets")
     if classes is None:
         notes.append("the names of the classes are damaged: no row has a label")
         classes = []
@@ -132,7 +137,7 @@ def read_rows(
     tell("splits", rows, "empty")
     splits = list(_texts(h5, "splits", scans["splits"], rows)) if rows.any() else [""] * n
     meta: dict[str, Any] = {}
-    for link in _links(h5, "meta"):
+    for link in dict.fromkeys([*_links(h5, "meta"), *_links(h5, "checksums/meta")]):
         name = f"meta/{link}"
         each, rows = scans.get(name), good(name)
         if each is None or not rows.any():
@@ -147,7 +152,7 @@ def read_rows(
         )
         meta[decode_name(link)] = column.take(kept) if text else column[kept]
     phash = None
-    if "phash" in scans:
+    if stood(h5, scans, "phash"):
         if good("phash")[kept].all():
             phash = _numbers(h5, "phash", good("phash"), scans["phash"], 0)[kept].astype(np.uint64)
         else:
@@ -155,7 +160,7 @@ def read_rows(
     view = read_view(h5, scans, n)
     lists = [_whole_list(h5, scans, f"quarantine/{name}") for name in ("paths", "reasons")]
     quarantine: list[tuple[str, str]] = []
-    if "quarantine/paths" in scans:
+    if stood(h5, scans, "quarantine/paths"):
         if lists[0] is None or lists[1] is None or len(lists[0]) != len(lists[1]):
             notes.append("the quarantine is damaged and left out")
         else:
@@ -175,11 +180,14 @@ def read_rows(
 
 
 def _links(h5: h5py.File, name: str) -> list[str]:
-    """What a group holds, in its own order."""
+    """What a group holds, in its own order; nothing if that cannot be told any more."""
     import h5py
 
-    group = h5.get(name)
-    return list(group) if isinstance(group, h5py.Group) else []
+    try:
+        group = h5.get(name)
+        return list(group) if isinstance(group, h5py.Group) else []
+    except BROKEN:
+        return []
 
 
 def _whole_list(h5: h5py.File, scans: dict[str, Scan], name: str) -> list[str] | None:

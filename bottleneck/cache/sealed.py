@@ -189,7 +189,7 @@ def _load(
             if made_by in found:
                 _require_numbers(shard)
         except CacheError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno:
+            if _unreadable(error):
                 raise  # the disk's fault, not the shard's, whose content its name vouches for
             notes.append(_set_aside(path, error.what))
             continue
@@ -252,14 +252,20 @@ def discard_all(parts_dir: str | Path, fingerprints: Collection[str]) -> None:
         for path in list(folder.glob("*.h5")):
             try:
                 useless = open_shard(path)[2] in fingerprints
-            except CacheError:
-                useless = True
+            except CacheError as error:
+                # What the disk does not show now may be finished work of another run.
+                useless = not _unreadable(error)
             if useless:
                 path.unlink(missing_ok=True)
             else:
                 left += 1
         if not left and folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unreadable(error: CacheError) -> bool:
+    """Whether the system could not read a file, rather than that something is wrong with it."""
+    return isinstance(error.__cause__, OSError) and bool(error.__cause__.errno)
 
 
 def name_of(data: bytes | memoryview) -> str:

@@ -8,18 +8,22 @@ rows in memory, `merging` on disk.
 from __future__ import annotations
 
 import os
-import posixpath
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
 
 from ..errors import CacheError
 from ..paths import unescape
+from ..remote.urls import is_url
 from ..texts import Texts, concatenated
 from .features import Features
+
+# What a root begins with: a bucket or web server, a server of Windows, a drive, or nothing.
+_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*|//[^/]+|[A-Za-z]:(?=/|$)|(?=/)")
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,14 @@ def count(several: Sequence[Features]) -> tuple[int, int]:
 
 def _prefixed(prefixes: Sequence[str], several: Sequence[Features]) -> Texts:
     return concatenated(
-        (prefix + path for path in each.rows.paths)
+        (prefixed(prefix, path) for path in each.rows.paths)
         for prefix, each in zip(prefixes, several, strict=True)
     )
+
+
+def prefixed(prefix: str, path: str) -> str:
+    """A path with what is before it now; a URL is below no root."""
+    return path if is_url(path) else prefix + path
 
 
 def in_runs(paths: Texts, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,15 +165,26 @@ def in_runs(paths: Texts, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _above(roots: list[str]) -> tuple[str, list[str]]:
     """The folder above all roots, and each root relative to it with a slash behind."""
-    if all(roots) and len(set(roots)) == len(roots):
-        try:
-            above = posixpath.commonpath(roots)
-        except ValueError:  # two drives
-            above = ""
-        if above:
-            relative = [posixpath.relpath(root, above) for root in roots]
-            return above, ["" if path == "." else f"{path}/" for path in relative]
-    return "", [f"{number}/" for number in range(len(roots))]
+    places = [_place(root) for root in roots]
+    start = places[0][0]
+    if all(roots) and all(own == start for own, _ in places):
+        folders = [names for _, names in places]
+        levels = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
+        shared = [level[0] for level in levels]
+        prefixes = ["".join(f"{name}/" for name in names[len(shared) :]) for names in folders]
+        above = "/".join([start, *shared])
+        # A drive without a slash is the folder that is the current one there.
+        return above if shared or "//" in start else f"{above}/", prefixes
+    # What has no root is images from memory, of which nobody knows whether they are the same.
+    known = list(dict.fromkeys(root or number for number, root in enumerate(roots)))
+    return "", [f"{known.index(root or number)}/" for number, root in enumerate(roots)]
+
+
+def _place(root: str) -> tuple[str, list[str]]:
+    """What no folder lies above, such as a drive, a server or a bucket, and the folders below it."""
+    match = _START.match(root)
+    start = match[0] if match else root  # a relative one, which is below nothing that is known
+    return start, [name for name in root[len(start) :].split("/") if name]
 
 
 def _one_place(roots: list[str]) -> str:

@@ -119,10 +119,12 @@ def require_texts_fit(dataset: h5py.Dataset, name: str, file: BinaryIO, path: Pa
     start = dataset.id.get_offset()
     if start is None or text is None or text.length is not None or not dataset.size:
         return  # in chunks or none at all; or of one length, which its type declares
-    # Each entry is its length (4 bytes), then where the text lies, which is not followed here.
-    left = dataset.id.get_storage_size()
-    entry = left // dataset.size
-    if entry < 4:
+    # Each entry is a length (4 bytes), the address of a heap, and a number there (4 bytes); neither is
+    # followed here. HDF5 takes them one behind the other, however much room the file declares.
+    address_bytes, _ = dataset.file.id.get_create_plist().get_sizes()
+    entry = 8 + address_bytes
+    left = dataset.size * entry
+    if dataset.id.get_storage_size() != left:
         raise refused(path, name, "has entries that are no texts")
     file.seek(start)
     total = 0

@@ -35,6 +35,9 @@ VERSION = 1
 _TAIL = 8 + len(MAGIC)
 _MOST_BYTES = 1 << 20
 _PIECE = 1 << 20
+# What HDF5 reads first; no file of it is shorter. Of a shorter one h5py hands it memory that nobody
+# has filled, and what comes of that is different each time.
+_HEAD_BYTES = 64
 # Where the file's own length stands in HDF5's superblock, by its version.
 _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}
 
@@ -119,6 +122,8 @@ def read(file: BinaryIO, path: Path) -> Trailer | None:
     file.seek(max(0, length - _TAIL))
     tail = file.read(_TAIL)
     if not tail.endswith(MAGIC):
+        if length < _HEAD_BYTES:
+            raise _damaged(path, f"it was cut off after {length} bytes")
         end = _hdf5_end(file)
         if end is not None and end > length:
             raise _damaged(path, f"it was cut off after {length} of {end} bytes")
@@ -188,8 +193,8 @@ def _covered(trailer: Trailer) -> Iterator[tuple[int, int]]:
 def _hdf5_end(file: BinaryIO) -> int | None:
     """How long HDF5's superblock says the file is; None where it does not say so plainly."""
     file.seek(0)
-    head = file.read(64)
-    place = _END_OF_FILE.get(head[8]) if len(head) == 64 else None
+    head = file.read(_HEAD_BYTES)
+    place = _END_OF_FILE.get(head[8]) if len(head) == _HEAD_BYTES else None
     if place is None:
         return None
     # Addresses of 8 bytes, as everywhere but in files made so on purpose.

@@ -49,11 +49,9 @@ def checked_sums(h5: h5py.File, path: Path) -> dict[str, np.ndarray]:
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             if item.dtype != np.uint8 or item.ndim != 2 or item.shape[1] != 32:
-                raise CacheError(f"{path}: checksums/{name} is no (m, 32) uint8", where=str(path))
-            if np.ndim(item.attrs.get("rows")) or not isinstance(
-                item.attrs.get("rows"), int | np.integer
-            ):
-                raise CacheError(f"{path}: checksums/{name} has no attribute rows", where=str(path))
+                raise _broken(path, f"checksums/{name} is no (m, 32) uint8")
+            if not isinstance(item.attrs.get("rows"), int | np.integer):
+                raise _broken(path, f"checksums/{name} does not say of how many rows each is")
             found[name] = item[()]
 
     group.visititems(collect)
@@ -119,7 +117,7 @@ def block_rows(h5: h5py.File, name: str, sums: dict[str, np.ndarray]) -> int:
 def compare(found: np.ndarray, wanted: np.ndarray, rows: int, name: str, path: Path) -> None:
     """Raise a CacheError naming the first block of `rows` rows whose digest is another."""
     if found.shape != wanted.shape:
-        raise CacheError(f"{path}: {len(wanted)} checksums for {name}", where=f"{path}, {name}")
+        raise _broken(path, f"it has {len(wanted)} checksums of {name}, of {len(found)} blocks")
     wrong = np.flatnonzero((found != wanted).any(axis=1))
     if len(wrong):
         raise damaged(path, name, int(wrong[0]) * rows, (int(wrong[0]) + 1) * rows)

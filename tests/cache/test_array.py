@@ -1,11 +1,15 @@
+import errno
 import pickle
+import sys
 
+import bottleneck_probe as bp
 import h5py
 import numpy as np
 import pytest
 from bottleneck_probe.cache.array import FeatureArray
 from bottleneck_probe.cache.format import read, write
 from bottleneck_probe.errors import CacheError
+from common import flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +89,8 @@ def test_it_behaves_as_an_array_of_numpy(both):
     np.testing.assert_array_equal(np.stack(list(lazy)), X)
     np.testing.assert_array_equal(lazy[...], X)
     np.testing.assert_array_equal(lazy[[1, 2], [3, 4]], X[[1, 2], [3, 4]])
+    np.testing.assert_array_equal(lazy[[[1, 2], [5, 4]]], X[[[1, 2], [5, 4]]])
+    np.testing.assert_array_equal(lazy[[[1, 2], [5, 4]], 3], X[[[1, 2], [5, 4]], 3])
     np.testing.assert_array_equal(lazy[None].shape, X[None].shape)
     np.testing.assert_array_equal(np.concatenate(list(lazy.blocks(7))), X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(lazy))[:], X)
@@ -103,8 +109,13 @@ def test_scikit_learn_takes_it_as_it_is(both):
     np.testing.assert_array_equal(StandardScaler().fit(lazy).mean_, StandardScaler().fit(X).mean_)
 
 
-def test_only_the_rows_asked_for_are_read(written, monkeypatch):
+@pytest.mark.parametrize("checksums", [True, False])
+def test_only_the_rows_asked_for_are_read(written, monkeypatch, checksums):
+    """A file of another program, which has no checksums, may be larger than the memory."""
     path, X, _ = written(n=1000)
+    if not checksums:
+        with h5py.File(path, "r+") as h5:
+            del h5["checksums"], h5.attrs["created_by"]
     lazy = FeatureArray(read(path)[2])
     asked = []
     real = h5py.Dataset.__getitem__
@@ -117,7 +128,7 @@ def test_only_the_rows_asked_for_are_read(written, monkeypatch):
 
     monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
     np.testing.assert_array_equal(lazy[500], X[500])
-    assert asked == [64]  # the block that its checksum covers
+    assert asked == [64 if checksums else 1]  # the block that its checksum covers
     np.testing.assert_array_equal(lazy[[500, 505]], X[[500, 505]])
     assert asked[1:] == [6]
 
@@ -167,3 +178,48 @@ def test_nan_in_a_file_of_another_program_is_refused_with_its_row(written):
         h5["features"][4, 4] = np.nan
     with pytest.raises(CacheError, match="NaN or infinity in the features of row 4"):
         FeatureArray(read(path)[2])[:]
+
+
+def test_a_checksum_of_hdf5_itself_is_damage_with_its_rows(written, monkeypatch):
+    """Files of other programs have none of ours, but may have that."""
+    monkeypatch.setattr(sys, "executable", "")  # nothing to try the whole file out with
+    path, X, _ = written(n=100)
+    with h5py.File(path, "r+") as h5:
+        del h5["checksums"], h5.attrs["created_by"], h5["features"]
+        h5.create_dataset("features", data=X, chunks=(10, 8), fletcher32=True)
+        place = h5["features"].id.get_chunk_info(3).byte_offset
+    flip(path, place)
+    lazy = FeatureArray(read(path)[2])
+    with pytest.raises(CacheError, match="is damaged: features, rows 30 to 39"):
+        lazy[30:40]
+    np.testing.assert_array_equal(lazy[40:50], X[40:50])
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first", "again"])
+def test_a_disk_that_fails_is_not_called_a_damaged_file(written, monkeypatch, known):
+    path, X, _ = written(n=100)
+    lazy = FeatureArray(read(path)[2])
+    if known:
+        lazy[:]
+    real = h5py.Dataset.__getitem__
+
+    def fails(dataset, rows, *rest):
+        if dataset.name == "/features":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(dataset, rows, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Dataset, "__getitem__", fails)
+        for index in (5, slice(None), [0, 99]):
+            with pytest.raises(CacheError, match=r"cannot be read: .*EIO") as caught:
+                lazy[index]
+            assert "damaged" not in str(caught.value)
+    np.testing.assert_array_equal(lazy[:], X)
+
+
+def test_it_shows_which_output_it_is(written, layered):
+    assert repr(bp.open(written()[0]).features) == (
+        "<features of ants.h5: (10, 8), float32, read on demand>"
+    )
+    layer = bp.open(layered()[0]).output("layer3:avg").features
+    assert repr(layer) == "<features of ants.h5::layer3:avg: (100, 4), float32, read on demand>"

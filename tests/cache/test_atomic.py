@@ -171,6 +171,24 @@ def test_without_locks_only_an_old_temporary_file_is_removed(tmp_path, monkeypat
         assert orphan.exists() is left
 
 
+def test_on_windows_only_an_open_temporary_file_cannot_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(orphans, "fcntl", None)
+    target = tmp_path / "x.h5"
+    (dead, _), (alive, _) = found = [orphans.create(target) for _ in range(2)]
+    for _, descriptor in found:
+        os.close(descriptor)
+    real = os.unlink
+
+    def windows(path):
+        if path == alive:
+            raise PermissionError(errno.EACCES, "used by another process")
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", windows)
+    orphans.remove_beside(target)
+    assert [path.exists() for path in (dead, alive)] == [False, True]
+
+
 def test_on_windows_a_folder_cannot_be_opened_and_that_is_fine(tmp_path, monkeypatch):
     real = os.open
 
@@ -258,6 +276,16 @@ def test_macos_syncs_fully_and_falls_back_where_a_disk_cannot(tmp_path, monkeypa
     assert calls == [51]
 
 
+def test_macos_needs_no_second_sync_where_the_full_one_succeeded(tmp_path, monkeypatch):
+    synced = []
+    full = SimpleNamespace(F_FULLFSYNC=51, fcntl=lambda *call: synced.append(call))
+    monkeypatch.setattr(media, "fcntl", full)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("synced twice"))
+    with (tmp_path / "x").open("wb") as file:
+        atomic.sync(file.fileno())
+        assert synced == [(file.fileno(), 51)]
+
+
 def test_a_failed_sync_is_not_tried_again_in_another_way(tmp_path, monkeypatch):
     """After a failure the system may have dropped the data, and the next fsync would succeed."""
 
@@ -333,6 +361,21 @@ def test_too_little_space_is_told_in_numbers(tmp_path, monkeypatch):
         atomic.require_space(tmp_path / "not" / "yet", 1_200_000_000)
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (1_200_000_000, "1.2 GB"),
+        (5 * 10**15, "5.0 PB"),
+        (7 * 10**18, "7000.0 PB"),
+    ],
+)
+def test_sizes_are_told_in_the_units_of_disks(count, words):
+    assert atomic.size(count) == words
+
+
 def test_a_file_size_limit_ends_in_an_error_and_no_litter(tmp_path):
     """RLIMIT_FSIZE makes write fail with EFBIG, as a full disk would, in the middle of HDF5."""
     pytest.importorskip("resource")
@@ -341,11 +384,13 @@ import resource
 import numpy as np
 from bottleneck_probe import BottleneckError, Features
 features = Features.from_arrays(np.ones((2000, 64)))
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
 try:
     features.save({str(tmp_path / "x.h5")!r})
 except BottleneckError as error:
     print("told:", error)
+resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

@@ -1,9 +1,12 @@
+import errno
+import io
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from bottleneck_probe.cache import checks
 from bottleneck_probe.cache.array import FeatureArray
 from bottleneck_probe.cache.checks import opened
 from bottleneck_probe.cache.format import read
@@ -77,6 +80,10 @@ def loop(h5, folder):
     h5.create_group("a")["b"] = h5["/"]
 
 
+def no_shape(h5, folder):
+    replace(h5, "labels", h5py.Empty("i4"))
+
+
 def deep(h5, folder):
     h5.create_group("/".join("abcdefghijklmnop"))
 
@@ -96,6 +103,7 @@ def deep(h5, folder):
         (chunk_missing, "never written in full"),
         (twice, "stands twice"),
         (loop, "stands twice"),
+        (no_shape, "labels has no shape"),
         (deep, "nested over"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -105,7 +113,9 @@ def test_a_hostile_file_is_refused_before_a_value_is_read(written, tmp_path, bre
     with h5py.File(path, "r+") as h5:
         break_it(h5, tmp_path)
     with pytest.raises(CacheError, match=words):
-        read(path)
+        read(path)  # a child says so
+    with pytest.raises(CacheError, match=words), opened(path, vouched=True):
+        pass  # and without one it is looked at here
 
 
 @pytest.mark.parametrize(
@@ -202,3 +212,75 @@ def test_a_flipped_byte_anywhere_is_found_or_changes_nothing(written):
         np.testing.assert_array_equal(table.labels, rows.labels)
         assert header.root == "/data/ants"
     assert found > 50
+
+
+class Disk(io.FileIO):
+    """A file whose reads fail from some point on, as on a disk that is about to die."""
+
+    left = 10**9
+
+    def _count(self):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def read(self, size=-1, /):
+        self._count()
+        return super().read(size)
+
+    def readinto(self, buffer, /):
+        self._count()
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("vouched", [False, True], ids=["its digest first", "at once"])
+def test_a_disk_that_fails_at_any_read_is_not_called_a_damaged_file(written, monkeypatch, vouched):
+    path, X, _ = written()
+    for reads in range(1000):
+        monkeypatch.setattr(checks, "_whole", type(checks._whole)())
+        disk = Disk(path)
+        disk.left = reads
+        monkeypatch.setattr(checks, "open_regular", lambda path, disk=disk: disk)
+        told = None
+        try:
+            with opened(path, vouched=vouched) as h5:
+                np.testing.assert_array_equal(h5["features"][:], X)
+        except CacheError as error:
+            told = error
+        if told is None:
+            break
+        assert told.what == f"{path} cannot be read: Input/output error (EIO)"
+        assert told.next == "check the disk (dmesg, SMART)"
+    assert 5 < reads < 1000
+
+
+def test_an_address_that_no_file_has_is_damage_and_not_the_disk_s_fault(tmp_path):
+    """HDF5 seeks to whatever a damaged file says."""
+    path = tmp_path / "x.h5"
+    path.write_bytes(b"x" * 100)
+    with (
+        pytest.raises(CacheError, match=r"x\.h5 is damaged: HDF5 cannot read it .*nvalid arg"),
+        checks.explained(path),
+        path.open("rb", buffering=0) as file,
+    ):
+        file.seek(-1)
+
+
+def test_of_files_that_were_found_whole_only_the_latest_are_remembered(written, monkeypatch):
+    monkeypatch.setattr(checks, "_whole", type(checks._whole)())
+    monkeypatch.setattr(checks, "_MOST_KNOWN", 2)
+    looked = []
+    real = checks.trailer.require_equal
+    monkeypatch.setattr(
+        checks.trailer,
+        "require_equal",
+        lambda file, end, path: (looked.append(path.stem), real(file, end, path)),
+    )
+    paths = {name: written(name=f"{name}.h5")[0] for name in "abc"}
+    looked.clear()
+    checks._whole.clear()
+    for name in "aababcbca":
+        with opened(paths[name]) as h5:
+            assert h5["features"].shape == (10, 8)
+    assert looked == ["a", "b", "c", "a"]
+    assert len(checks._whole) == 2

@@ -124,3 +124,31 @@ def test_views_are_matched_one_by_one(tmp_path, header, rows, features):
     found = diff(make("a.h5", [0, 1, 0, 1]), make("b.h5", [0, 1, 0, 2]))
     assert (found.only_a, found.only_b) == (["a!"], ["a!"])
     assert found.values["penultimate:none"]["compared"] == 3
+
+
+def test_recipes_and_places_are_told_as_json(pair, header):
+    """Also a field that only one of them has."""
+    recipe = {**header().recipe, "precision": "bf16", "flip": True}
+
+    def change(columns, X, fields):
+        fields.update(recipe=recipe, root="/data/bees", environment={"engine": "onnx"})
+
+    told = json.loads(json.dumps(diff(*pair(change)).to_dict()))
+    assert told["same"] is False
+    assert told["recipe"] == [
+        {"field": "precision", "a": "fp32", "b": "bf16"},
+        {"field": "flip", "a": None, "b": True},
+    ]
+    assert told["environment"] == [{"field": "engine", "a": "eager", "b": "onnx"}]
+    assert told["root"] == ["/data/ants", "/data/bees"]
+
+
+def test_features_of_another_length_all_differ(pair, header, rows, features, tmp_path):
+    """Of one recipe all the same, so that one of the files is not what it says."""
+    a, _ = pair()
+    write(tmp_path / "c.h5", header(), rows(100), [features(100, 5)])
+    found = diff(a, bp.open(tmp_path / "c.h5"))
+    told = found.values["penultimate:none"]
+    assert (told["compared"], told["differ"], told["path"]) == (100, 100, None)
+    assert told["largest"] == float("inf")
+    assert not found.same

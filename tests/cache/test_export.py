@@ -103,3 +103,17 @@ def test_parquet_without_pyarrow_names_the_extra(hostile, tmp_path, monkeypatch)
     with pytest.raises(MissingExtraError, match="pyarrow") as caught:
         hostile.to(tmp_path / "x.parquet")
     assert "bottleneck-probe[parquet]" in caught.value.next
+
+
+def test_views_are_whole_numbers_in_every_format(tmp_path):
+    """So that a row is found again by path and view, wherever it went."""
+    own = bp.Features.from_arrays(np.eye(3), ids=["a", "b", "c"])
+    own.rows.paths, own.rows.view = ["a", "a", "b"], np.array([0, 1, 0], np.int32)
+    with own.to(tmp_path / "x.csv").open(encoding="utf-8") as file:
+        head, *lines = csv.reader(file)
+    assert [line[head.index("view")] for line in lines] == ["0", "1", "0"]
+    table = pyarrow.parquet.read_table(own.to(tmp_path / "x.parquet"))
+    assert table["view"].to_pylist() == [0, 1, 0]
+    with np.load(own.to(tmp_path / "x.npz"), allow_pickle=False) as arrays:
+        assert arrays["view"].tolist() == [0, 1, 0]
+        assert arrays["view"].dtype == np.int32

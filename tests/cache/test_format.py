@@ -5,9 +5,11 @@ import h5py
 import numpy as np
 import pytest
 from bottleneck_probe import paths as stored_paths
+from bottleneck_probe.cache import reading
 from bottleneck_probe.cache.array import FeatureArray
 from bottleneck_probe.cache.format import Rows, read, read_header, write
 from bottleneck_probe.errors import CacheError
+from bottleneck_probe.targets import Targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +25,9 @@ def tables(draw):
     classes = sorted(draw(st.lists(TEXT, max_size=4, unique=True)), key=str.encode)
     column = st.lists(TEXT, min_size=n, max_size=n)
     numbers = st.lists(st.floats(width=64), min_size=n, max_size=n)
-    meta = draw(st.dictionaries(TEXT, column | numbers.map(np.array), max_size=3))
+    # Of some names HDF5 would make something else: "." is the group itself.
+    names_of_columns = st.sampled_from([".", "..", "", "/", "%2E"]) | TEXT
+    meta = draw(st.dictionaries(names_of_columns, column | numbers.map(np.array), max_size=3))
     return Rows(
         paths=names,
         keys=np.frombuffer(draw(st.binary(min_size=32 * n, max_size=32 * n)), "u1").reshape(n, 32),
@@ -133,6 +137,19 @@ def break_rows(table: Rows, what: str) -> None:
         table.meta["folder"][3] = "\udcff"
     elif what == "keys":
         table.keys = table.keys[:, :31]
+    elif what == "hashes":
+        table.phash = np.zeros(10, np.int64)
+    elif what in ("task", "targets", "names", "both"):
+        values, names = np.zeros((10, 2), np.float32), list(table.classes)
+        if what != "both":
+            table.labels[:] = -1
+        else:
+            table.labels[3] = 1
+        table.targets = Targets(
+            "poetry" if what == "task" else "multilabel",
+            names[::-1] if what == "names" else names,
+            values[:9] if what == "targets" else values,
+        )
 
 
 @pytest.mark.parametrize(
@@ -147,6 +164,11 @@ def break_rows(table: Rows, what: str) -> None:
         ("nul", "NUL"),
         ("surrogate", "entry 3 of meta/folder"),
         ("keys", r"keys are \(10, 31\)"),
+        ("hashes", "phash is int64"),
+        ("task", "the task is 'poetry'"),
+        ("targets", r"targets are \(9, 2\) float32"),
+        ("names", r"targets are \(10, 2\) float32"),
+        ("both", "rows have a class as well as targets"),
     ],
 )
 def test_rows_that_do_not_fit_together_are_not_written(
@@ -247,6 +269,47 @@ def test_without_checksums_values_are_still_checked(written):
     edit(path, lambda h5: h5.attrs.__setitem__("recipe", "{"))
     with pytest.raises(CacheError, match="not JSON"):
         read_header(path)
+
+
+def targets_of_no_task(h5):
+    h5["targets"] = np.zeros((10, 2), np.float32)
+    h5["targets"].attrs["task"] = 7
+
+
+def latin_1(h5):
+    kind = h5py.string_dtype("utf-8")
+    values = np.array([b"caf\xe9 %d" % i for i in range(10)], object)
+    replace(h5, "meta/folder", values, dtype=kind)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (targets_of_no_task, "the task of its targets is no text"),
+        (latin_1, "meta/folder is not UTF-8"),
+        (lambda h5: h5.attrs.__setitem__("recipe", "[]"), "recipe is not a JSON object"),
+        (lambda h5: h5.attrs.__setitem__("environment", "7"), "environment is not a JSON object"),
+    ],
+)
+def test_what_another_program_wrote_otherwise_is_told(written, change, words):
+    path, _, _ = written()
+    edit(path, as_of_another_program)
+    edit(path, change)
+    with pytest.raises(CacheError, match=words) as caught:
+        read(path)
+    assert str(path) in caught.value.where
+
+
+def test_a_block_that_exceeds_the_memory_is_refused_before_it_is_read(written, monkeypatch):
+    """A row is read with all of its block, so that a small file may ask for a lot."""
+    path, X, _ = written()
+    monkeypatch.setattr(reading, "physical_memory", lambda: 2 * X.nbytes)
+    read(path)
+    monkeypatch.setattr(reading, "physical_memory", lambda: 2 * X.nbytes - 2)
+    with pytest.raises(CacheError, match="larger than half of this machine's memory"):
+        read(path)
+    edit(path, as_of_another_program)  # without checksums it is read row by row
+    np.testing.assert_array_equal(FeatureArray(read(path)[2])[:], X)
 
 
 def test_what_a_reader_does_not_know_is_ignored(written):

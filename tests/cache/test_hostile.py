@@ -74,7 +74,7 @@ def many_texts_in_more_room_than_they_need(h5):
     """The same, and the file declares more bytes for them, so that most of these are no lengths."""
     path = h5.filename
     room = len(h5["paths"]) * 16
-    h5["zeros"] = np.zeros(room * 9, np.uint8)
+    h5["zeros"] = np.zeros(room * 150, np.uint8)
     zeros = h5["zeros"].id.get_offset()
     many_texts_of_one(h5)
     with h5py.File(path) as h5:
@@ -82,7 +82,7 @@ def many_texts_in_more_room_than_they_need(h5):
     data = bytearray(Path(path).read_bytes())
     data[zeros : zeros + room] = data[start : start + room]
     declared = data.index(struct.pack("<QQ", start, room), at)
-    data[declared : declared + 16] = struct.pack("<QQ", zeros, room * 9)
+    data[declared : declared + 16] = struct.pack("<QQ", zeros, room * 150)
     Path(path).write_bytes(data)
     with h5py.File(path) as h5:
         assert sum(map(len, h5["splits"][:])) == 300 * 100_000  # HDF5 reads it

@@ -136,6 +136,18 @@ def test_an_index_of_another_kind_counts_as_none(indexed, change):
     assert index_of(bp.open(path)) is None
 
 
+@pytest.mark.parametrize("told", ["{", "[]", "[" * 99999])
+def test_versions_that_nobody_can_read_are_unknown(indexed, told):
+    """So that what other versions found unusable is tried again; the files count all the same."""
+    path, index = indexed()
+    with h5py.File(path, "r+") as h5:
+        h5["stat/decoders"][0] = told
+        del h5["checksums"], h5.attrs["created_by"]
+    found = index_of(bp.open(path))
+    assert found.decoders == {}
+    np.testing.assert_array_equal(found.files, index.files)
+
+
 def test_rows_go_on_being_readable_when_only_the_index_changes(indexed):
     """A run that reads files again may write the index alone; nobody has to open the file again."""
     path, _ = indexed()

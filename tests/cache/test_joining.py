@@ -73,6 +73,64 @@ def test_equal_names_under_different_roots_are_different_files():
     assert table(no_root) == [("0/1", "bee", 1), ("1/1", "ant", 2)]
 
 
+@pytest.mark.parametrize(
+    ("roots", "root", "prefixes"),
+    [
+        (("/data/a", "/data/b"), "/data", "a/ b/"),
+        (("/data", "/data/b/c"), "/data", " b/c/"),
+        (("/data/a", "/srv/b"), "/", "data/a/ srv/b/"),
+        (("/data/ab", "/data/ac"), "/data", "ab/ ac/"),
+        (("C:/data/a", "C:/data/b"), "C:/data", "a/ b/"),
+        (
+            ("C:/a", "C:/b"),
+            "C:/",
+            "a/ b/",
+        ),  # `C:` alone is the folder that is the current one there
+        (("C:/a", "D:/a"), "", "0/ 1/"),
+        (("C:/a", "/a"), "", "0/ 1/"),
+        (("//server/one/a", "//server/two/b"), "//server", "one/a/ two/b/"),
+        (("//server/one", "//other/one"), "", "0/ 1/"),
+        (("//server/one", "/server/two"), "", "0/ 1/"),
+        (("s3://bucket/a", "s3://bucket/b/c"), "s3://bucket", "a/ b/c/"),
+        (("s3://bucket", "s3://bucket/b"), "s3://bucket", " b/"),
+        (("s3://bucket/a", "s3://other/a"), "", "0/ 1/"),
+        (("s3://bucket/a", "gs://bucket/b"), "", "0/ 1/"),
+        (("s3://bucket/a", "/data/b"), "", "0/ 1/"),
+        (("photos/a", "photos/b"), "", "0/ 1/"),
+        (("/data/a", ""), "", "0/ 1/"),
+    ],
+)
+def test_the_folder_above_all_roots_leads_to_the_same_files(roots, root, prefixes):
+    """Of any system and any store; where there is none, paths are told apart by a number."""
+    several = [make({"1": (n, "bee")}, each) for n, each in enumerate(roots)]
+    for each in (several, several[::-1]):
+        both = join(each)
+        assert both.root == root
+        assert set(both.paths) == {f"{prefix}1" for prefix in prefixes.split(" ")}
+        if root:
+            assert sorted(both.files) == sorted(name for one in several for name in one.files)
+
+
+@pytest.mark.parametrize("roots", [("/data/a", "/data/b"), ("s3://b/a", "/data/b")])
+def test_of_two_roots_an_image_that_was_edited_below_one_is_there_once(roots):
+    """Whatever else is joined with them: the later one, as where all are of one root."""
+    a, b = roots
+    several = [make({"1": (1, "bee")}, a), make({"1": (9, "bee")}, b), make({"1": (2, "ant")}, a)]
+    names = ("a/1", "b/1") if a == "/data/a" else ("0/1", "1/1")
+    assert table(join(several)) == [(names[0], "ant", 2), (names[1], "bee", 9)]
+    assert table(join([several[0], several[2]])) == [("1", "ant", 2)]
+
+
+def test_an_image_with_a_url_of_its_own_is_below_no_root():
+    """A table may name images anywhere; its own folder has nothing to do with where they are."""
+    url = "https://host/1.jpg"
+    a = make({"1": (1, "bee"), url: (2, "bee")}, "/data/a", quarantine=[("s3://b/x", "empty")])
+    b = make({"1": (3, "ant"), url: (4, "ant")}, "/data/b", quarantine=[("x", "empty")])
+    both = join([a, b])
+    assert table(both) == [("a/1", "bee", 1), ("b/1", "ant", 3), (url, "ant", 4)]
+    assert both.quarantine == [("b/x", "empty"), ("s3://b/x", "empty")]
+
+
 def test_the_same_folder_in_two_places_is_joined_by_path_and_key():
     both = join([make({"1": (1, "bee")}, "/home/a"), make({"1": (1, "bee")}, "/mnt/a")])
     assert table(both) == [("1", "bee", 1)]

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from bottleneck_probe.cache import lease, lock, oslock
@@ -89,7 +90,10 @@ def test_a_process_of_an_earlier_boot_counts_as_dead(tmp_path, no_locks):
 def test_the_signature_of_an_earlier_version_counts(tmp_path, no_locks):
     file = signed(tmp_path / "x.h5", pid=os.getpid(), host=socket.gethostname())
     assert not is_free(tmp_path / "x.h5")
-    for nonsense in (b"", b"{", b"[]", b'{"pid": "x", "host": 1}', b"\xff" * 9000):
+    for nonsense in (
+        *(b"", b"{", b"[]", b'{"pid": "x", "host": 1}', b"\xff" * 9000),
+        *(b'{"pid": 1e999, "host": "h"}', b"[" * 4000),
+    ):
         file.write_bytes(nonsense)
         assert is_free(tmp_path / "x.h5")
 
@@ -156,11 +160,113 @@ def test_of_two_that_sign_at_once_the_later_one_has_it(tmp_path, no_locks, monke
     assert not is_free(tmp_path / "x.h5")
 
 
+@pytest.mark.parametrize("where", ["without locks", "on a disk of many machines"])
+def test_a_run_that_is_interrupted_as_it_signs_leaves_the_lock_free(
+    tmp_path, monkeypatch, request, where
+):
+    """A notebook lives on, so its own signature would keep it off for as long as it does."""
+    if where == "without locks":
+        request.getfixturevalue("no_locks")
+    else:
+        request.getfixturevalue("network_disk")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.time, "sleep", interrupt)
+        patch.setattr(lease, "Heartbeat", interrupt)
+        with pytest.raises(KeyboardInterrupt), writing(tmp_path / "x.h5"):
+            pytest.fail("it was not interrupted")
+    assert (tmp_path / ".x.h5.lock").read_bytes() == b""
+    assert is_free(tmp_path / "x.h5")
+
+
+def test_an_interrupt_before_it_signs_leaves_what_others_signed(tmp_path, no_locks, monkeypatch):
+    file = signed(tmp_path / "x.h5", pid=dead_pid(), host=socket.gethostname())
+    before = file.read_bytes()
+
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "is_over", interrupt)
+        with pytest.raises(KeyboardInterrupt), writing(tmp_path / "x.h5"):
+            pytest.fail("it was not interrupted")
+    assert file.read_bytes() == before
+
+
+@pytest.fixture
+def no_proc(monkeypatch):
+    """A system that tells neither its boot nor when a process began, as macOS."""
+
+    def none(name, *args, **options):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+
+    monkeypatch.setattr(lease, "open", none, raising=False)
+
+
+def test_where_boot_and_start_are_not_known_the_number_of_the_process_counts(
+    tmp_path, no_locks, no_proc
+):
+    own = lease.mine()
+    assert (own.boot, own.started) == ("", "")
+    with writing(tmp_path / "x.h5"):
+        assert not is_free(tmp_path / "x.h5")
+    for pid, free in ((own.pid, False), (dead_pid(), True)):
+        signed(tmp_path / "x.h5", pid=pid, host=own.host, started="12345", boot="other")
+        assert is_free(tmp_path / "x.h5") is free
+
+
+@pytest.mark.parametrize("started", ["", "12345"])
+def test_a_process_of_another_user_counts_as_alive(tmp_path, no_locks, monkeypatch, started):
+    """Also where nobody but its user may see when it began, as with the option hidepid of /proc."""
+
+    def of_another(pid, number):
+        assert number == 0
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    hidden = dead_pid()
+    monkeypatch.setattr(lease.os, "kill", of_another)
+    signed(tmp_path / "x.h5", pid=hidden, host=socket.gethostname(), started=started)
+    assert not is_free(tmp_path / "x.h5")
+
+
+def test_a_number_that_no_process_can_have_is_not_asked_for(tmp_path, no_locks):
+    signed(tmp_path / "x.h5", pid=1 << 80, host=socket.gethostname())
+    assert not is_free(tmp_path / "x.h5")
+
+
+def test_on_windows_no_process_is_asked_whether_it_lives(tmp_path, no_locks, monkeypatch):
+    """There os.kill ends it, whatever the signal."""
+    monkeypatch.setattr(lease, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(lease.os, "kill", lambda *args: pytest.fail("it was killed"))
+    signed(tmp_path / "x.h5", pid=dead_pid(), host=socket.gethostname())
+    assert not is_free(tmp_path / "x.h5")
+
+
+def test_a_lease_whose_age_cannot_be_told_is_not_taken_over(tmp_path, network_disk, monkeypatch):
+    """No file can be made beside it to ask the disk what time it is."""
+    file = signed(tmp_path / "x.h5", pid=1, host="elsewhere", boot="other")
+    aged(file, 31 * 60)
+    real = os.open
+
+    def refuse(path, *args, **options):
+        if str(path).endswith(".now"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.os, "open", refuse)
+        assert not is_free(tmp_path / "x.h5")
+    assert is_free(tmp_path / "x.h5")
+
+
 def test_a_lease_is_kept_alive_while_it_is_held(tmp_path, network_disk, monkeypatch):
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.02)
     with writing(tmp_path / "x.h5") as file:
         aged(file, 3000)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while lease.age_s(file) > 100 and time.monotonic() < until:
             time.sleep(0.01)
         assert lease.age_s(file) < 100
@@ -174,7 +280,7 @@ def test_a_wait_ends_when_the_other_machine_is_done(tmp_path, network_disk):
         told.append(sentence)
         file.write_bytes(b"")
 
-    with writing(tmp_path / "x.h5", timeout_s=30, waiting=waiting):
+    with writing(tmp_path / "x.h5", timeout_s=60, waiting=waiting):
         pass
     assert len(told) == 1
     assert "elsewhere" in told[0]

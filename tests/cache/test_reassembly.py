@@ -7,12 +7,14 @@ import h5py
 import numpy as np
 import pytest
 from blake3 import blake3
+from bottleneck_probe.cache.directory import building
 from bottleneck_probe.cache.directory.writing import write_directory
 from bottleneck_probe.cache.format import write
 from bottleneck_probe.cache.repairing import repair
 from bottleneck_probe.cache.shards import load, take
 from bottleneck_probe.cache.storage import LocalStorage
 from bottleneck_probe.cache.verifying import verify
+from bottleneck_probe.targets import Targets
 
 pytestmark = pytest.mark.usefixtures("examined_here")
 
@@ -108,6 +110,111 @@ def test_without_the_manifest_what_contradicts_is_left_out(many, tmp_path, how, 
     assert {path for _, path, _ in result.lost} == {f"ants/{i:05}.jpg" for i in range(10, 20)}
     assert any("unknown" in note for note in result.notes)
     assert new.root == "/data/ants"
+
+
+def test_without_the_manifest_files_that_are_no_shards_cost_no_row(many, tmp_path):
+    """One that is named by its content, as shards are, and one that lost all that says what it is."""
+    folder, first, second, values, columns = many
+    (folder / "manifest.json").unlink()
+    foreign = b"\x89HDF\r\n\x1a\n of another program"
+    name = f"{blake3(foreign).hexdigest()[:32]}.h5"
+    (folder / name).write_bytes(foreign)
+    second.write_bytes(b"zeros since the power cut" * 10)
+    result = repair(folder, tmp_path / "new.h5")
+    equal(bp.open(result.output).subset(slice(20, None)), values, columns, range(10, 190))
+    for each in (name, second.name):
+        assert any(f"nothing of the shard {each} could be saved" in n for n in result.notes)
+    assert result.lost == []  # of no row is known that it was there
+    assert first.exists()
+
+
+@pytest.mark.parametrize("how", ["whole", "damaged", "of as many rows"])
+def test_another_shard_under_the_name_of_one_is_left_out(many, tmp_path, header, how):
+    """Its rows are dead, edited or of another folder: the manifest says nothing of them."""
+    folder, first, second, values, columns = many
+    if how == "of as many rows":
+        own = bp.open(first).rows
+        own.keys[:] ^= 255
+        write(first, header(), own, [np.zeros((200, 8), np.float32)])
+    else:
+        first.write_bytes(second.read_bytes())
+    if how == "damaged":
+        flip(first, "labels")
+    result = repair(folder, tmp_path / "new.h5")
+    equal(bp.open(result.output), values, columns, range(10))
+    assert len(result.lost) == 180
+    said = {why for _, _, why in result.lost}
+    if how == "damaged":  # only then its rows had to be counted
+        assert said == {f"{first.name}: another file of that name"}
+        assert any("has 10 rows, not 200" in note for note in result.notes)
+    else:
+        assert said == {f"{first.name}: it is missing or unusable"}
+        assert any("it is another feature file" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("n", [5, 500])
+def test_without_the_manifest_one_recipe_counts_that_of_most_rows(
+    many, tmp_path, header, rows, features, n
+):
+    folder, _, _, values, columns = many
+    (folder / "manifest.json").unlink()
+    own = header()
+    recipe = {**own.recipe, "backbone": "another"}
+    other = header(recipe, environment={})
+    strange = rows(n)
+    strange.paths = [f"strange/{i:05}.jpg" for i in range(n)]
+    path = folder / "other.h5"
+    write(path, other, strange, [features(n)])
+    path.rename(folder / f"{blake3(path.read_bytes()).hexdigest()[:32]}.h5")
+    result = repair(folder, tmp_path / "new.h5")
+    new = bp.open(result.output)
+    listed = [
+        path for _, path, why in result.lost if why.endswith("another recipe or other outputs")
+    ]
+    assert any("has another recipe or other outputs than most rows" in n for n in result.notes)
+    if n < 210:
+        assert new.recipe == own.recipe
+        equal(new.subset(slice(10, None)), values, columns, range(10, 190))
+        assert listed == strange.paths
+    else:
+        assert new.recipe == recipe
+        assert list(new.paths) == strange.paths
+        assert len(listed) == 210
+
+
+@pytest.mark.parametrize("larger", [True, False])
+def test_targets_that_are_lost_in_one_shard_cost_no_row_of_any(
+    tmp_path, header, rows, features, monkeypatch, larger
+):
+    """A shard whose labels are damaged says nothing of their task, and so contradicts nobody's."""
+    monkeypatch.setattr(building, "SHARD_ROWS", 120)
+    columns, values = rows(200), features(200)
+    columns.labels[:] = -1
+    columns.classes = ["car", "person"]
+    columns.targets = Targets("multilabel", columns.classes, np.ones((200, 2), np.float32))
+    write_directory(LocalStorage(tmp_path / "many"), header(), columns, [values])
+    small, large = sorted((tmp_path / "many").glob("*.h5"), key=lambda path: path.stat().st_size)
+    flip(large if larger else small, "targets")
+    result = repair(tmp_path / "many", tmp_path / "new.h5")
+    new = bp.open(result.output)
+    equal(new, values, columns, range(200))
+    lost = np.arange(200) < 120 if larger else np.arange(200) >= 120
+    assert np.isnan(new.targets[lost]).all()
+    np.testing.assert_array_equal(new.targets[~lost], columns.targets.values[~lost])
+    assert new.classes == columns.classes
+    assert any("the targets are damaged" in note for note in result.notes)
+
+
+def test_a_quarantine_that_is_damaged_costs_no_row(many, tmp_path):
+    folder, _, _, values, columns = many
+    (lists,) = (path for path in folder.glob("*.json") if path.name != "manifest.json")
+    lists.write_bytes(lists.read_bytes().replace(b"truncated", b"truncatec", 1))
+    result = repair(folder, f"{tmp_path}/new/")
+    new = bp.open(result.output)
+    equal(new, values, columns, range(190))
+    assert new.quarantine == []
+    assert any("the quarantine is left out" in note for note in result.notes)
+    assert (result.rows, result.lost) == (190, [])
 
 
 def test_a_shard_whose_paths_are_lost_keeps_its_features_by_key(many, tmp_path):

@@ -1,5 +1,7 @@
 """Blocks that are not what was written are found, however the dataset lies in the file."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -122,3 +124,53 @@ def test_runs_of_numbers():
     assert scanning.runs([]) == []
     assert scanning.runs([5]) == [(5, 5)]
     assert scanning.runs([0, 1, 3, 4, 5]) == [(0, 1), (3, 5)]
+
+
+def test_of_a_dataset_that_could_not_be_looked_at_no_row_is_good():
+    assert scanning.Scan("keys", 5, 2).good_rows().tolist() == [True] * 5
+    assert scanning.Scan("keys", 5, 2, fault="HDF5 crashed").good_rows().tolist() == [False] * 5
+
+
+def test_a_file_that_ends_too_soon_loses_the_blocks_behind_its_end(tmp_path, features):
+    values = features(1000, 16)
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as h5:
+        h5["features"] = values
+    with h5py.File(path) as h5:
+        with path.open("r+b") as file:  # another program, meanwhile
+            file.truncate(h5["features"].id.get_offset() + 640 * 64 + 63)
+        found = scan(h5, "features", path, checksums.digests(values, 64), 64, finite=True)
+    assert found.bad == found.unreadable == [*range(10, 16)]
+    assert found.bad_ranges() == [(640, 999)]
+    assert found.not_finite == []
+
+
+@pytest.mark.parametrize("broken", [1, None])
+def test_a_chunk_that_cannot_be_unpacked_loses_its_blocks_alone(tmp_path, features, broken):
+    """With or without somebody who is told how far it is."""
+    values = features(1000, 16)
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as h5:
+        found = h5.create_dataset("features", data=values, chunks=(128, 16), compression="gzip")
+        place = found.id.get_chunk_info(1).byte_offset
+    if broken is not None:
+        data = bytearray(path.read_bytes())
+        data[place : place + 8] = b"\xff" * 8
+        path.write_bytes(data)
+    told = []
+    for tell in (None, told.append):
+        with h5py.File(path) as h5:
+            digests = checksums.digests(values, 64)
+            found = scan(h5, "features", path, digests, 64, finite=True, tell=tell)
+        assert found.bad == found.unreadable == ([2, 3] if broken else [])
+        assert found.bad_ranges() == ([(128, 255)] if broken else [])
+    assert sum(told) == 1000 * 16 * 4
+
+
+@pytest.mark.parametrize("cores", [6, None])
+def test_systems_that_do_not_tell_whose_cores_they_are_tell_how_many(monkeypatch, cores):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert scanning._cores() == (cores or 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)
+    assert scanning._cores() == 2

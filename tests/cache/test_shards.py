@@ -202,8 +202,10 @@ def test_all_outputs_are_discarded_together_and_nothing_else(tmp_path):
         lambda h5: (h5.__delitem__("keys"), h5.create_dataset("keys", data=keys(9))),
         lambda h5: (h5.__delitem__("keys"), h5.create_dataset("keys", data=some(10, 32))),
         lambda h5: (h5.__delitem__("features"), h5.create_dataset("features", data=some(10)[0])),
+        lambda h5: h5.create_dataset("phash", data=np.zeros(9, np.uint64)),
+        lambda h5: h5.create_dataset("phash", data=np.zeros(10, np.int64)),
     ],
-    ids=["features", "fingerprint", "recipe", "rows", "type", "axes"],
+    ids=["features", "fingerprint", "recipe", "rows", "type", "axes", "hashes", "type of hashes"],
 )
 def test_a_shard_that_lacks_something_is_set_aside_though_its_name_is_right(tmp_path, change):
     import h5py
@@ -332,6 +334,63 @@ def test_a_disk_that_fails_while_features_are_taken_is_named(tmp_path, monkeypat
     with pytest.raises(CacheError, match="EIO") as told:
         take(index, list(index))
     assert "damaged" not in str(told.value)
+
+
+def test_a_shard_that_cannot_be_read_is_not_discarded(tmp_path, monkeypatch):
+    """It may be finished work of another run; what is torn goes."""
+    parts = tmp_path / "x.h5.parts"
+    sealed(parts)
+    other = sealed(parts, seed=1, fingerprint="cd" * 32)
+    torn = parts / f"{'0' * 32}.h5"
+    torn.write_bytes(b"no shard")
+    real = checks._hdf5
+
+    def unreadable(file):
+        if os.fstat(file.fileno()).st_ino == other.stat().st_ino:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "_hdf5", unreadable)
+        discard(parts, FINGERPRINT)
+    assert list(parts.iterdir()) == [other]
+    assert len(load(parts, "cd" * 32)[0]) == 10
+
+
+def test_a_mistake_of_the_caller_is_not_sealed(tmp_path):
+    writer = Shards(tmp_path, FINGERPRINT)
+    with pytest.raises(ValueError, match="2 keys for 3 rows"):
+        writer.append(keys(2), some(3))
+    writer.append(keys(2), some(2))
+    with pytest.raises(ValueError, match="length 5 after 4"):
+        writer.append(keys(1, 1), some(1, 5))
+    writer.seal()
+    index, _ = load(tmp_path, FINGERPRINT)
+    assert set(index) == {key.tobytes() for key in keys(2)}
+    with pytest.raises(KeyError):
+        take(index, keys(3)[1:])
+    (shard,) = index.shards
+    assert shard.take([]).shape == (0, 4)
+
+
+def test_shards_of_one_recipe_and_of_different_length_are_never_mixed(tmp_path):
+    sealed(tmp_path)
+    sealed(tmp_path, d=5, seed=1)
+    index, _ = load(tmp_path, FINGERPRINT)
+    np.testing.assert_array_equal(take(index, keys(10, 1)), some(10, 5, 1))
+    with pytest.raises(CacheError, match="features of different length") as caught:
+        take(index, list(index))
+    assert all(str(shard.path) in caught.value.where for shard in index.shards)
+
+
+def test_where_the_system_cannot_be_told_to_forget_a_shard_is_read_back_all_the_same(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)  # as on Windows and macOS
+    assert len(load(sealed(tmp_path).parent, FINGERPRINT)[0]) == 10
+    monkeypatch.setattr(shards, "digest_of", lambda file: b"other bytes")
+    with pytest.raises(CacheError, match="other bytes"):
+        sealed(tmp_path, seed=1)
 
 
 def test_killed_at_any_moment_every_shard_that_is_there_is_whole(tmp_path):

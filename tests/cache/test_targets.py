@@ -99,6 +99,22 @@ def test_targets_need_a_name_each():
         features([[0, 1]])
 
 
+@pytest.mark.parametrize(
+    ("values", "options", "told"),
+    [
+        (np.eye(3), {"classes": ["a", "b", "c"]}, r"shape \(3, 3\) and dtype float64"),
+        (np.zeros((4, 1, 1)), {}, r"shape \(4, 1, 1\)"),
+        (["1", "2", "3", "4"], {}, "dtype <U1"),
+        ([1, 2, 3, 4], {"task": "classification"}, "targets were given as well as classes"),
+        ([1, 2, 3, 4], {"labels": ["a", None, None, None]}, "as well as classes"),
+    ],
+    ids=["rows", "axes", "texts", "task", "labels"],
+)
+def test_targets_that_do_not_fit_are_refused(values, options, told):
+    with pytest.raises(InputError, match=told):
+        bp.Features.from_arrays(np.eye(4), targets=values, **options)
+
+
 def test_classes_become_labels_or_numbers_and_nothing_else_changes():
     made = bp.Features.from_arrays(np.eye(4), ["a|b", "b", "|", None])
     labels = made.with_task("multilabel")

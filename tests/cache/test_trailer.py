@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from bottleneck_probe.cache import checks, child, trailer
+from bottleneck_probe.cache.descriptor import Descriptor
 from bottleneck_probe.errors import CacheError
 from bottleneck_probe.recipe import canonical_json
+from common import flip
 
 
 @pytest.fixture
@@ -97,8 +99,10 @@ def test_any_changed_byte_outside_the_numbers_is_found_before_hdf5_reads(written
         (lambda data: data.replace(b'"hdf5_bytes":', b'"hdf5_bytex":'), "cannot be read"),
         (lambda data: data[:1000] + data[1001:], "not about this file"),
         (lambda data: data[:700], "it was cut off after 700 of"),
+        (lambda data: data[:63], "it was cut off after 63 bytes"),
+        (lambda data: data[:8], "it was cut off after 8 bytes"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_what_is_wrong_with_the_end_is_told(written, no_child, change, words):
     path, _, _ = written()
@@ -177,3 +181,70 @@ def test_a_file_is_looked_at_once_and_again_when_it_was_replaced(written, tmp_pa
     with pytest.raises(CacheError, match="damaged"):
         found.features[0]
     assert looked == ["ants.h5"] * 2
+
+
+def test_numbers_that_do_not_lie_in_one_piece_are_covered(layered, no_child):
+    """Of features in chunks, which a later version may write, each byte counts."""
+    path, values, _ = layered()
+    with h5py.File(path, "r+") as h5:
+        del h5["features"]
+        h5.create_dataset("features", data=values["penultimate:none"], chunks=(50, 8))
+    with h5py.File(path) as h5:
+        raw = trailer.raw_spans(h5)
+        place = h5["features"].id.get_chunk_info(1).byte_offset
+    assert len(raw) == 3
+    assert "features" not in raw
+    with Descriptor(os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))) as file:
+        trailer.append(file, raw)
+    np.testing.assert_array_equal(bp.open(path).features, values["penultimate:none"])
+    flip(path, place + 3)
+    with pytest.raises(CacheError, match="structure or columns differ"):
+        checks.opened(path).__enter__()
+
+
+def test_a_file_that_becomes_shorter_while_it_is_hashed_is_damaged(written):
+    path, _, _ = written()
+    with path.open("r+b") as file:
+        end = trailer.read(file, path)
+        trailer.require_equal(file, end, path)
+        file.truncate(2000)
+        with pytest.raises(CacheError, match="differ from the digest at its end"):
+            trailer.require_equal(file, end, path)
+
+
+@pytest.mark.parametrize("address_bytes", [4, 8])
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_where_a_file_ends_is_taken_from_hdf5_where_it_says_so_plainly(
+    tmp_path, address_bytes, libver
+):
+    """A file with addresses of another length is cut off all the same, and HDF5 says so."""
+    path = tmp_path / "x.h5"
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_sizes(address_bytes, 8)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    bounds = {"earliest": h5py.h5f.LIBVER_EARLIEST, "latest": h5py.h5f.LIBVER_LATEST}
+    access.set_libver_bounds(bounds[libver], h5py.h5f.LIBVER_LATEST)
+    opened = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access)
+    with h5py.File(opened) as h5:
+        h5["keys"] = np.zeros((100, 32), np.uint8)
+    with path.open("rb") as file:
+        assert trailer.read(file, path) is None
+    for change, words in (
+        (path.read_bytes()[:-9], "was cut off after"),
+        (path.read_bytes() + b"more", "its last 4 bytes are no trailer"),
+    ):
+        (tmp_path / "y.h5").write_bytes(change)
+        with (tmp_path / "y.h5").open("rb") as file:
+            if address_bytes == 8:
+                with pytest.raises(CacheError, match=words):
+                    trailer.read(file, path)
+            else:
+                assert trailer.read(file, path) is None
+    whole = path.read_bytes()
+    # Of a version that does not exist yet nobody knows where it says so.
+    path.write_bytes(whole[:8] + b"\x63" + whole[9:])
+    with path.open("rb") as file:
+        assert trailer.read(file, path) is None
+    path.write_bytes(whole[:-9])
+    with pytest.raises(CacheError, match="damaged"), checks.opened(path, vouched=True):
+        pass

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from bottleneck_probe.cache import verifying
+from bottleneck_probe.cache.blocks import Blocks
 from bottleneck_probe.cache.directory import save as save_directory
 from bottleneck_probe.cache.format import write
 from bottleneck_probe.cache.repairing import repair
@@ -91,6 +92,39 @@ def test_a_child_names_a_damaged_text_and_a_damaged_attribute(written):
     path.write_bytes(whole)
     flip(path, whole.index(b'"engine"') + 3)
     assert ("root attributes", None) in listed(verify(path))
+
+
+def test_without_a_trailer_only_what_is_damaged_is_listed(written):
+    """`open` stops at the very dataset: a problem of the structure beside it would be one too many."""
+    path, _, _ = written(50)
+    copy = rewritten(path)
+    flip(copy, offset(copy, "labels") + 9)
+    assert listed(verify(copy)) == [("labels", (0, 49))]
+
+
+def test_a_file_that_is_replaced_while_it_is_verified_is_a_problem(written, monkeypatch):
+    path, _, _ = written(50)
+    real = verifying.feature_files.opened
+
+    def opened(file):
+        found = real(file)
+        path.write_bytes(path.read_bytes()[:-1])
+        return found
+
+    monkeypatch.setattr(verifying.feature_files, "opened", opened)
+    report = verify(path)
+    assert listed(report) == [("structure", None)]
+    assert "is damaged: " in report.problems[0].what
+    assert report.rows == 50
+
+
+def test_the_images_of_a_file_that_cannot_be_opened_are_not_looked_at(written):
+    path, _, _ = written(50)
+    flip(path, offset(path, "keys"))
+    report = verify(path, images=True, recompute=3)
+    assert ("keys", (0, 49)) in listed(report)
+    assert (report.images, report.recomputed) == (None, None)
+    assert "its images were not looked at, because it could not be opened" in report.notes
 
 
 def test_without_looking_closely_one_problem_is_enough(written):
@@ -261,6 +295,21 @@ def test_a_directory_is_checked_shard_by_shard(tmp_path, written):
     assert (problems[1].dataset, problems[1].rows) == (f"{shard.name}, features", (0, 63))
     shard.unlink()
     assert "missing" in verify(folder).problems[0].what
+
+
+def test_a_shard_that_was_written_with_nan_is_a_problem(tmp_path, header, rows, features):
+    """Every digest of it is right."""
+    values = features(200)
+    values[150, 2] = np.nan
+    folder = tmp_path / "many"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Blocks, "_stored", lambda self, block, start: block)
+        save_directory(folder, header(), rows(200), [values])
+    assert len(bp.open(folder)) == 200
+    report = verify(folder)
+    assert listed(report) == [("structure", None)]
+    assert "NaN or infinity in the features of row 150" in report.problems[0].what
+    assert not report.ok
 
 
 def test_every_file_is_first_tried_in_a_child(written, monkeypatch):

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from bottleneck_probe.cache import elsewhere, features
+from bottleneck_probe.cache.checks import is_hdf5
 from bottleneck_probe.cache.remote_storage import RemoteStorage
+from bottleneck_probe.cache.verifying import verify
 from bottleneck_probe.cli.main import bottleneck
 from bottleneck_probe.errors import CacheError, InputError
 from bottleneck_probe.images.tars.members import digest
 from bottleneck_probe.remote import door
 from click.testing import CliRunner
-from common import extractor
+from common import extractor, offset
 
 
 @pytest.fixture
@@ -153,6 +155,51 @@ def test_a_replaced_file_is_fetched_again(store, stub, tmp_path):
         assert features.open(url + "f.h5").features[0, 0] == value
 
 
+def test_a_file_of_the_same_version_is_fetched_once(store, tmp_path, monkeypatch):
+    """A bucket says which version it has; a store that does not is asked for the bytes each time."""
+    system, url = store
+    own = features.Features.from_arrays(np.eye(3), labels=["a", "b", "a"])
+    system.pipe_file(url + "f.h5", own.save(tmp_path / "f.h5").read_bytes())
+    fetched = []
+    real = door.download
+    monkeypatch.setattr(door, "download", lambda *call: (fetched.append(call[0]), real(*call)))
+    for _ in range(3):
+        np.testing.assert_array_equal(features.open(url + "f.h5").features[:], np.eye(3))
+    assert len(fetched) == (1 if url.startswith("s3://") else 3)
+
+
+def test_a_feature_file_elsewhere_is_verified_and_a_directory_is_not(memory, tmp_path):
+    own = features.Features.from_arrays(np.eye(3), labels=["a", "b", "a"])
+    data = own.save(tmp_path / "f.h5").read_bytes()
+    memory.pipe_file("memory://o/f.h5", data)
+    report = verify("memory://o/f.h5::penultimate:none")
+    assert (report.ok, report.rows, report.kind) == (True, 3, "features")
+    damaged = bytearray(data)
+    damaged[offset(tmp_path / "f.h5", "features") + 3] ^= 1
+    memory.pipe_file("memory://o/f.h5", bytes(damaged))
+    assert [each.dataset for each in verify("memory://o/f.h5").problems] == ["features"]
+    with pytest.raises(InputError, match=r"memory://o/photos/ is on another machine") as caught:
+        verify("memory://o/photos/")
+    assert "then verify NAME/" in caught.value.next
+
+
+def test_features_elsewhere_are_told_from_images(memory):
+    memory.pipe_file("memory://o/photos/manifest.json", b"{}")
+    memory.pipe_file("memory://o/pictures/1.png", b"")
+    found = {
+        "memory://o/any.H5": True,
+        "memory://o/any.hdf5::layer3:avg": True,
+        "memory://o/photos/": True,
+        "memory://o/photos/::layer3:avg": True,
+        "memory://o/pictures/": False,
+        "memory://o/none/": False,
+        "https://example.org/any.h5?sig=1": True,
+        "https://example.org/photos/": False,  # a web server lists nothing: nobody is asked
+        "file:///home/any/": False,
+    }
+    assert {url: is_hdf5(url) for url in found} == found
+
+
 def test_storage_does_what_the_protocol_says(store):
     storage = RemoteStorage(store[1])
     assert storage.list() == []
@@ -181,6 +228,54 @@ def test_storage_does_what_the_protocol_says(store):
         pass
     storage.delete(name)
     assert storage.list() == ["manifest.json"]
+
+
+def test_what_a_store_refuses_is_not_taken_for_a_file_that_is_missing(memory, monkeypatch):
+    """Or a run would compute anew, and put in its place, what it may only not look at."""
+    storage = RemoteStorage("memory://features/photos")
+    assert repr(storage) == "RemoteStorage('memory://features/photos/')"
+
+    def refuse(*args):
+        raise door.RemoteError("no permission (HTTP 403)")
+
+    for name in ("read", "info"):
+        monkeypatch.setattr(door, name, refuse)
+    for ask in (lambda: storage.read("manifest.json", 9), lambda: storage.size("manifest.json")):
+        with pytest.raises(CacheError, match="no permission") as caught:
+            ask()
+        assert caught.value.what.startswith("memory://features/photos/manifest.json: ")
+        assert "access" in caught.value.next
+
+
+def test_an_upload_that_arrives_in_part_is_told(memory, monkeypatch):
+    """The manifest is not written then, so nobody reads the half."""
+    storage = RemoteStorage("memory://features/photos/")
+    real = door.upload
+
+    def cut(path, url):
+        real(path, url)
+        memory.pipe_file("/features/photos/x.h5", b"sha")
+
+    monkeypatch.setattr(door, "upload", cut)
+    with storage.scratch() as folder:
+        (folder / "built").write_bytes(b"shard")
+        with pytest.raises(CacheError, match="has 3 bytes after it was written, not 5"):
+            storage.adopt(folder / "built", "x.h5")
+        assert (folder / "built").exists()
+
+
+def test_a_copy_that_is_gone_is_fetched_by_opening_the_url_again(memory, photos, extract):
+    """The error names what the user opened, not the folder of copies."""
+    url = "memory://features/photos/"
+    extract(photos(4), url)
+    found = features.open(url)
+    (shard,) = found.features.directory.manifest.shards
+    RemoteStorage(url).path(shard.name).unlink()
+    with pytest.raises(CacheError, match="was replaced after it was opened") as caught:
+        found.features[:]
+    assert caught.value.where == url
+    assert caught.value.next == f"open it again: bp.open({url!r})"
+    assert len(features.open(url).features[:]) == 4
 
 
 def test_ids_of_outputs():

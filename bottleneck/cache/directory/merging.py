@@ -100,7 +100,7 @@ def merge(
 
 def _manifest_of(features: Features) -> Manifest | None:
     array = features.features
-    if not isinstance(array, ShardedRows) or not isinstance(array.directory, Directory):
+    if not isinstance(array, ShardedRows):
         return None
     manifest = array.directory.manifest
     whole = len(features) == manifest.rows and features.recipe == manifest.header.recipe
@@ -161,8 +161,6 @@ def _in_turn(sources: Sequence[Features], manifests: Sequence[Manifest]) -> bool
         concatenated(source.rows.paths for source in sources),
         np.concatenate([source.rows.views() for source in sources]),
     )
-    if not len(order):
-        return True
     place = np.concatenate(places)[order]
     keys = np.concatenate([source.keys for source in sources])[order]
     run = np.cumsum(np.concatenate([[True], ~again])) - 1
@@ -188,7 +186,6 @@ def _bring(source: Features, shard: Shard, storage: Storage) -> None:
     """A shard's file into the new directory: the same file under a second name where that can be."""
     array = source.features
     assert isinstance(array, ShardedRows)
-    assert isinstance(array.directory, Directory)
     path = array.directory.storage.path(shard.name)
     if storage.size(shard.name) == shard.bytes and _is_it(storage.path(shard.name), path, shard):
         return

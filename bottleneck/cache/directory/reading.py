@@ -166,11 +166,10 @@ def open_shard(
     return [FeatureArray(stored), *map(FeatureArray, stored.layers.values())], rows
 
 
-def index_of_directory(features: Features) -> FileIndex | None:
+def index_of_directory(features: Features) -> FileIndex:
     """How the files looked that the rows of a directory were made from, as of one feature file."""
     array = features.features
-    if not isinstance(array, ShardedRows) or not isinstance(array.directory, Directory):
-        return None
+    assert isinstance(array, ShardedRows)
     lists = array.directory.lists.index
     files = np.full((len(features), 4), -1, np.int64)
     latest = 0 if lists is None else lists.time_ns - lists.grain_ns

@@ -6,6 +6,7 @@ And the features of all shards as one array, which reads from a shard what is as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..layout import SPLITS, Rows
 from ..lazy import GatheredRows
 from ..reading import Stored
 from .manifest import Manifest, Shard, mended
+
+if TYPE_CHECKING:
+    from .reading import Directory
 
 
 class ShardedRows(GatheredRows):
@@ -37,7 +41,7 @@ class ShardedRows(GatheredRows):
         parts: Sequence[FeatureArray],
         part: np.ndarray,
         row: np.ndarray,
-        directory: object,
+        directory: Directory,
     ) -> None:
         super().__init__(parts, part, row)
         self.parts = parts
@@ -49,23 +53,22 @@ class ShardedRows(GatheredRows):
         try:
             return super()._read(picked)
         except CacheError as error:
-            gone = [own.stored.path for own in self.parts if not own.stored.path.exists()]
-            if not gone:
-                raise self._named(error) from error
-            raise CacheError(
-                f"{gone[0].parent} was replaced after it was opened: {gone[0].name} is not there",
-                expected="the directory that paths and labels were read from",
-                where=str(gone[0].parent),
-                next=f"open it again: bp.open({str(gone[0].parent)!r})",
-            ) from error
+            raise self._named(error) from error
 
     def _named(self, error: CacheError) -> CacheError:
         """An error about a shard, with what can be done about the directory."""
-        storage = getattr(self.directory, "storage", None)
-        if storage is None or "was replaced" in error.what:
-            return error
+        name = self.directory.storage.name
+        gone = [own.stored.path for own in self.parts if not own.stored.path.exists()]
+        if not gone and "was replaced" not in error.what:
+            return CacheError(
+                error.what, expected=error.expected, where=error.where, next=mended(name)
+            )
+        lacking = f": {gone[0].name} is not there" if gone else ""
         return CacheError(
-            error.what, expected=error.expected, where=error.where, next=mended(storage.name)
+            f"{name} was replaced after it was opened{lacking}",
+            expected="the directory that paths and labels were read from",
+            where=name,
+            next=f"open it again: bp.open({name!r})",
         )
 
     @property

@@ -148,7 +148,6 @@ def strangers(names: Sequence[str]) -> list[str]:
 def _directory_of(features: Features) -> Directory:
     array = features.features
     assert isinstance(array, ShardedRows)
-    assert isinstance(array.directory, Directory)
     return array.directory
 
 
@@ -164,9 +163,7 @@ def _gained(old: Features, index: FileIndex, at: np.ndarray, rows: Rows) -> np.n
     """Rows whose file only the new index knows for sure, with all rows of their paths."""
     before = index_of_directory(old)
     gained = settled(index.files, index.time_ns, index.grain_ns) & (at >= 0)
-    if before is not None:
-        recorded = before.files[np.maximum(at, 0)]
-        gained &= ~before.unchanged(recorded, index.files)
+    gained &= ~before.unchanged(before.files[np.maximum(at, 0)], index.files)
     first = first_of_path(rows)
     return np.flatnonzero(np.bincount(first, weights=gained, minlength=len(rows))[first] > 0)
 

@@ -92,6 +92,9 @@ HOSTILE = {
     "classes twice": ({"classes": ["ants", "ants"]}, "byte order"),
     "classes of numbers": ({"classes": [1]}, "not all text"),
     "column kind": ({"meta": [["age", "blob"]]}, "blob"),
+    "no column": ({"meta": ["age"]}, "'age' is no column"),
+    "column of three": ({"meta": [["age", "text", 7]]}, "is no column"),
+    "column of a number": ({"meta": [[7, "text"]]}, "is no column"),
     "column twice": ({"meta": [["age", "text"], ["age", "text"]]}, "column twice"),
     "task": ({"task": "poetry"}, "poetry"),
     "other recipe": ({"recipe": {**RECIPE, "modality": "audio"}}, "does not belong to the recipe"),
@@ -130,6 +133,14 @@ def test_only_a_newer_version_asks_for_an_upgrade():
 )
 def test_what_is_no_json_object_is_told(data):
     with pytest.raises(CacheError, match=r"manifest\.json"):
+        decode(data, "x/")
+
+
+@pytest.mark.parametrize("value", [b"1e999", b'"\\ud800"'], ids=["infinite", "half a character"])
+def test_what_no_checksum_can_cover_is_told(value):
+    """JSON can say it, and a manifest that was written never does."""
+    data = encode(manifest()).replace(b'"/photos"', value)
+    with pytest.raises(CacheError, match="it holds what no manifest does"):
         decode(data, "x/")
 
 

@@ -11,6 +11,7 @@ from bottleneck_probe.cache.directory import building, merging
 from bottleneck_probe.cache.merging import merge
 from bottleneck_probe.cache.storage import LocalStorage
 from bottleneck_probe.reporter import Silent
+from bottleneck_probe.targets import Targets
 
 D = 3
 
@@ -20,12 +21,21 @@ def make(tmp_path, monkeypatch):
     """A directory of rows by name: each has a value, which is also its image's content."""
     monkeypatch.setattr(building, "SHARD_ROWS", 4)
 
-    def make_(name, rows, root="/photos", labels=None, existing=None, **changes):
+    def make_(
+        name,
+        rows,
+        root="/photos",
+        labels=None,
+        existing=None,
+        change=lambda rows: None,
+        **changes,
+    ):
         paths = sorted(rows)
         X = np.array([[rows[path]] * D for path in paths], np.float32)
         own = bp.Features.from_arrays(
             X, [labels or path.partition("/")[0] for path in paths], paths
         )
+        change(own.rows)
         header = type(own.header)(own.recipe, {"of": name}, own.fingerprint, root, **changes)
         storage = LocalStorage(tmp_path / name)
         with storage.writing():
@@ -199,3 +209,96 @@ def test_a_path_that_could_be_read_once_is_not_in_the_quarantine(make, tmp_path)
         directory.write_directory(storage, features.header, rows, [array], existing=features)
     found = merged(tmp_path, bp.open(tmp_path / "one"), bp.open(tmp_path / "two"))
     assert found.quarantine == [("a/3", "truncated")]
+
+
+def column_of(column):
+    def change(rows):
+        rows.meta = {"age": column(rows)}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "linked"),
+    [
+        ([column_of(lambda rows: np.arange(len(rows.paths), dtype=float))] * 2, True),
+        ([column_of(lambda rows: ["old"] * len(rows.paths))] * 2, True),
+        (
+            [
+                column_of(lambda rows: np.arange(len(rows.paths), dtype=float)),
+                column_of(lambda rows: ["old"] * len(rows.paths)),
+            ],
+            False,
+        ),
+        ([column_of(lambda rows: ["old"] * len(rows.paths)), lambda rows: None], False),
+    ],
+    ids=["numbers", "texts", "both", "one"],
+)
+def test_a_row_of_both_has_the_same_columns_in_both(make, tmp_path, changes, linked):
+    rows = {f"a/{i}": i for i in range(6)}
+    sources = [make(name, rows, change=change) for name, change in zip("12", changes, strict=True)]
+    found = merged(tmp_path, *sources)
+    assert (found is not None) is linked
+    if found is None:  # row by row, each says what it knows
+        found = merge([each.file for each in sources], f"{tmp_path}/merged/").features
+    assert rows_of(found) == rows
+    assert list(found.meta) == ["age"]
+
+
+@pytest.mark.parametrize(
+    ("values", "linked"),
+    [([[1, 0]], True), ([[1, np.nan]], False), ([[0, 1]], False)],
+    ids=["equal", "unknown", "other"],
+)
+def test_a_row_of_both_has_the_same_targets_in_both(make, tmp_path, values, linked):
+    def target(values):
+        def change(rows):
+            rows.classes = ["ant", "bee"]
+            rows.labels = np.full(len(rows.paths), -1, np.int32)
+            rows.targets = Targets("multilabel", rows.classes, np.array(values, np.float32))
+
+        return change
+
+    one = make("one", {"a/1": 1}, change=target([[1, 0]]))
+    two = make("two", {"a/1": 1, "b/2": 2}, change=target([*values, [np.nan, 1]]))
+    found = merged(tmp_path, one, two)
+    assert (found is not None) is linked
+    if found is not None:
+        np.testing.assert_array_equal(found.targets, [[1, 0], [np.nan, 1]])
+        np.testing.assert_array_equal(bp.open(found.file).targets, found.targets)
+
+
+def test_a_shard_that_lost_a_column_in_one_of_them_is_not_linked(make, tmp_path):
+    """Its file is the same, but what counts of it is not."""
+    rows = {f"a/{i}": i for i in range(4)}
+    one = make("one", rows, change=column_of(lambda rows: ["", "", "", ""]))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    two = make("two", rows, existing=bp.open(tmp_path / "two"))
+    assert merged(tmp_path, one, two) is None
+    # It has one again, in which the rows of that shard have no value: nothing contradicts.
+    own = column_of(lambda rows: ["", "", "", "", "new"])
+    two = make("two", {**rows, "b/1": 1}, existing=two, change=own)
+    shards = [directory.load(LocalStorage(each.file)).shards[0] for each in (one, two)]
+    assert shards[0].name == shards[1].name
+    assert [shard.meta for shard in shards] == [("age",), ()]
+    assert merged(tmp_path, one, two) is None
+    result = merge([one.file, two.file], f"{tmp_path}/merged/")
+    assert result.features.meta["age"].tolist() == ["", "", "", "", "new"]
+
+
+def test_a_shard_that_cannot_be_compared_is_brought_again(make, tmp_path, monkeypatch):
+    one, two = make("one", {"a/1": 1}), make("two", {"b/2": 2})
+    merge([one.file, two.file], f"{tmp_path}/merged/")
+    for shard in (tmp_path / "merged").glob("*.h5"):
+        data = shard.read_bytes()
+        shard.unlink()
+        shard.write_bytes(data)  # not the same file any more
+
+    def unreadable(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(merging, "digest_of", unreadable)
+    merge([one.file, two.file], f"{tmp_path}/merged/", force=True)
+    for source in ("one", "two"):
+        (shard,) = (tmp_path / source).glob("*.h5")
+        assert shard.samefile(tmp_path / "merged" / shard.name)

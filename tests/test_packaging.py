@@ -146,8 +146,27 @@ def test_a_missing_optional_package_is_named_with_the_line_that_installs_it(monk
         require("pyarrow", purpose="Writing .parquet")
 
 
-def test_torch_is_one_whose_loader_of_weights_has_no_known_hole():
-    """CVE-2025-32434 was mended in 2.6, CVE-2026-24747 in 2.10; older ones run a stranger's code."""
-    (torch,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "torch")
-    assert not any(torch.specifier.contains(version) for version in ("2.5.1", "2.6.0", "2.9.1"))
-    assert torch.specifier.contains("2.10.0")
+AFFECTED = [
+    ("torch", "2.5.1", "CVE-2025-32434: weights_only=True runs code"),
+    ("torch", "2.9.1", "CVE-2026-24747: weights_only=True runs code"),
+    ("torch", "2.10.0", "CVE-2026-4538: compiled networks"),
+    ("torch", "2.12.0", "CVE-2025-3000"),
+    ("pillow", "12.1.1", "CVE-2026-40192: a bomb in FITS"),
+    ("pillow", "12.3.0", "CVE-2026-112403: overflow in its JPEG decoder"),
+    ("onnx", "1.20.1", "CVE-2026-27489, -34445, -34446, -34447: other files through external data"),
+    ("onnx", "1.21.0", "CVE-2026-44512: crash of the version converter"),
+    ("protobuf", "6.33.4", "CVE-2026-0994"),
+    ("filelock", "3.20.2", "CVE-2025-68146, CVE-2026-22701: links in the place of locks"),
+    ("pyarrow", "23.0.0", "CVE-2026-25087"),
+    ("aiohttp", "3.13.2", "CVE-2025-69223: a bomb in an answer"),
+    ("aiohttp", "3.14.0", "PYSEC-2026-2111"),
+]
+
+
+@pytest.mark.parametrize(("name", "version", "hole"), AFFECTED)
+def test_no_version_with_a_known_hole_may_be_installed(name, version, hole):
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    wanted = [each for each in map(Requirement, lines) if each.name == name]
+    assert wanted
+    assert not any(each.specifier.contains(version) for each in wanted), hole

@@ -21,8 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .. import helper
 from ..errors import CacheError
-from ..parent import end_with_parent
 
 if TYPE_CHECKING:
     import h5py
@@ -85,15 +85,8 @@ _PARTS = ("what", "expected", "where", "next")
 
 
 def environment() -> dict[str, str]:
-    """Of the child: the modules of this process, one thread, and no plugins of HDF5."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path if p),
-        "PYTHONIOENCODING": "utf-8:surrogateescape",
-        "HDF5_PLUGIN_PRELOAD": "::",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    """Of the child: text as Python has it, whatever the terminal's, and no plugins of HDF5."""
+    return helper.environment(PYTHONIOENCODING="utf-8:surrogateescape", HDF5_PLUGIN_PRELOAD="::")
 
 
 def _ended(code: int, errors: bytes) -> str:
@@ -124,7 +117,7 @@ def main() -> None:
 
     from . import checks
 
-    end_with_parent()
+    helper.end_with_parent()
     path = Path(sys.argv[1])
     told: dict[str, str] | None = None
     limit(float(sys.argv[2]))

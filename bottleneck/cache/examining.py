@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..parent import end_with_parent
+from ..helper import end_with_parent
 from . import child
 from .examination import BROKEN, Examination, examine_here
 from .scanning import Scan, Tell

@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from ..parent import end_with_parent
+from ..helper import end_with_parent, environment
 from .limits import Limits
 
 # Of a processor; 6 times as long on the clock, as for the decoding threads of a run.
@@ -96,12 +96,7 @@ class Trial:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path if p),
-                "OMP_NUM_THREADS": "1",
-                "OPENBLAS_NUM_THREADS": "1",
-            },
+            env=environment(),
         )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(self._process, self._answers), daemon=True).start()

@@ -16,8 +16,10 @@ import pytest
 import torch
 from bottleneck_probe.backbones.base import Output
 from bottleneck_probe.backbones.cut import pool
+from bottleneck_probe.backbones.graphs import converting
 from bottleneck_probe.backbones.graphs.graph import compose, nodes
 from bottleneck_probe.backbones.graphs.pooling import Stage, add_pooling
+from bottleneck_probe.backbones.graphs.reading import read
 from bottleneck_probe.backbones.layers import Node, select, sizes
 from bottleneck_probe.errors import InputError
 from bottleneck_probe.images.preprocess import Preprocessing
@@ -357,6 +359,50 @@ def test_files_of_many_versions_can_be_pooled(tmp_path, before):
     for layer, a in zip(layers, got, strict=True):
         wanted = pool(reference, node, layer.partition(":")[2])
         assert error(a, wanted) < 1e-4
+
+
+def old(path: Path) -> Path:
+    """A file that has to be converted."""
+    return save(path, [CONV, op("Relu", "conv", "y")], W, opset=6)
+
+
+def test_what_the_converter_refuses_is_told(tmp_path):
+    """Upsample without an input has crashed it (CVE-2026-44512)."""
+    nodes_ = [CONV, op("Upsample", "", "y", width_scale=2.0, height_scale=2.0)]
+    path = save(tmp_path / "m.onnx", nodes_, W, opset=6)
+    with pytest.raises(InputError, match=r"of version 6\n  expected: 8 or later; .* failed: \w+"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("import os; os.abort()", "ONNX's converter crashed (exit code -6)"),
+        ("import time; time.sleep(60)", "ONNX's converter did not answer within 1 s"),
+        ("print('no model', end='')", "Error parsing message"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script of /bin/sh")
+def test_a_converter_that_crashes_or_hangs_takes_nothing_with_it(
+    tmp_path, monkeypatch, ending, said
+):
+    path, program = old(tmp_path / "m.onnx"), tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{ending}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(converting, "_LIMIT_S", 1.0 if "sleep" in ending else 60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(program))
+        with pytest.raises(InputError) as caught:
+            read(path)
+    assert said in str(caught.value)
+    read(path)
+
+
+def test_without_a_process_to_convert_in_it_is_told(tmp_path, monkeypatch):
+    path = old(tmp_path / "m.onnx")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="no process could be started for it"):
+        read(path)
 
 
 @settings(deadline=None, max_examples=25)

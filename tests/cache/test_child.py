@@ -195,7 +195,7 @@ def tried_here(monkeypatch, capsys):
         with monkeypatch.context() as patch, path.open("rb") as file:
             # As `python -m` does: the module anew, under the name of a program.
             patch.delitem(sys.modules, child.__name__)
-            patch.setattr("bottleneck_probe.parent.end_with_parent", lambda: done.append("parent"))
+            patch.setattr("bottleneck_probe.helper.end_with_parent", lambda: done.append("parent"))
             patch.setitem(sys.modules, "resource", None)
             patch.setattr(sys, "argv", ["child", str(path), "7.5"])
             patch.setattr(sys, "stdin", io.TextIOWrapper(file))

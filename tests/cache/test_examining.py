@@ -128,7 +128,7 @@ def lines_of(monkeypatch, capsys):
         with monkeypatch.context() as patch:
             # As `python -m` does: the module anew, under the name of a program.
             patch.delitem(sys.modules, examining.__name__)
-            patch.setattr("bottleneck_probe.parent.end_with_parent", lambda: done.append("parent"))
+            patch.setattr("bottleneck_probe.helper.end_with_parent", lambda: done.append("parent"))
             patch.setattr("bottleneck_probe.cache.child.limit", done.append)
             patch.setattr(sys, "argv", ["examining", os.fspath(path), "7.5", *skip])
             runpy.run_module(examining.__name__, run_name="__main__")

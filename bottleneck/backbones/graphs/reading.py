@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...regular import NotRegular, open_regular
+from .converting import CannotConvert, converted
 from .external import MOST_BYTES, first_line, load_external, too_large, unusable
 from .walk import all_nodes
 
@@ -149,13 +150,14 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
 def _recent(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """The model in operators that can be added to; nearly always itself."""
     import onnx
-    import onnx.version_converter
+    from google.protobuf.message import Error
 
     if opset(model) >= _LEAST_OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, _LEAST_OPSET)
-    except Exception as error:  # the converter raises RuntimeError and types of its own
+        content = converted(model.SerializeToString(), _LEAST_OPSET)
+        return onnx.load_model_from_string(content)
+    except (CannotConvert, ValueError, Error) as error:  # over 2 GiB a model is no message
         raise InputError(
             f"{path.name} is written in operators of version {opset(model)}",
             expected=f"{_LEAST_OPSET} or later; converting it failed: {first_line(error)}",

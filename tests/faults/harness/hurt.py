@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
@@ -222,7 +223,7 @@ def _mutate(value: Any, rng: random.Random) -> None:
         if rng.random() < 0.2:
             del value[name]
         else:
-            value[name] = rng.choice(ODD)
+            value[name] = copy.deepcopy(rng.choice(ODD))  # else a list could come to hold itself
         return
 
 

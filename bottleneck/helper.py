@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
 
 _LOOK_S = 1.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a helper: the modules of this process, and one thread."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path if p),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        **more,
+    }
 
 
 def end_with_parent() -> None:

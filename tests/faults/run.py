@@ -24,8 +24,9 @@ from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))
+for place in (HERE.parent, HERE):  # `common`, then `harness` and `experiments`
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
 
 
 def names() -> list[str]:
